@@ -1,0 +1,1 @@
+# Install rules: cmake --install and cpack.

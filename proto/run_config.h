@@ -1,0 +1,121 @@
+// Everything that defines a run. The coordinator reads it from run.toml (cli/), journals it once,
+// and hands it to every worker in Welcome; nobody else parses the file. Defaults here are the
+// defaults of the file.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace longhaul {
+
+// Running text is cut into samples of this many tokens, whatever the sequence length; leases count
+// samples.
+inline constexpr uint32_t kSampleTokens = 1024;
+
+struct RunSection {
+  std::string name = "run";
+  uint64_t seed = 7;
+  uint32_t rounds = 30;
+  uint32_t min_workers = 2;
+  double patience = 1.5;   // scales every timeout
+  std::string output_dir;  // "" = runs/<name>
+  auto operator<=>(const RunSection&) const = default;
+};
+
+struct ModelSection {
+  std::string preset = "llama-1m";  // "" when the sizes below are given, or init_from
+  std::string init_from;            // a Hugging Face folder
+  uint32_t vocab_size = 256;
+  uint32_t hidden_size = 0;
+  uint32_t intermediate_size = 0;
+  uint32_t num_hidden_layers = 0;
+  uint32_t num_attention_heads = 0;
+  uint32_t num_key_value_heads = 0;
+  double rope_theta = 10000.0;
+  double rms_norm_eps = 1e-5;
+  bool tie_word_embeddings = false;
+  auto operator<=>(const ModelSection&) const = default;
+};
+
+struct DataSection {
+  std::string train;  // a text file, a nanoGPT .bin, or "wheel": the Python sources inside the
+                      // pinned torch wheel
+  double validation = 0.05;
+  std::string tokenizer = "bytes";
+  uint32_t sequence_length = 128;
+  uint64_t max_bytes = 0;  // 0 = all
+  auto operator<=>(const DataSection&) const = default;
+};
+
+struct TrainSection {
+  std::string optimizer = "adamw";
+  double learning_rate = 0.003;
+  uint32_t warmup_steps = 50;
+  std::string lr_schedule = "cosine";  // cosine to 10 % over rounds * inner_steps, or constant
+  uint32_t per_device_train_batch_size = 8;
+  uint32_t gradient_accumulation_steps = 1;
+  double weight_decay = 0.1;
+  double max_grad_norm = 1.0;
+  double adam_beta1 = 0.9;
+  double adam_beta2 = 0.95;
+  double adam_epsilon = 1e-8;
+  // Toy trainer only (longhaul-worker-toy).
+  uint64_t toy_parameters = 1000;
+  uint32_t toy_step_ms = 0;
+  auto operator<=>(const TrainSection&) const = default;
+};
+
+struct SyncSection {
+  uint32_t inner_steps = 20;
+  uint32_t fragments = 1;
+  uint32_t overlap_steps = 0;
+  std::string codec = "int8";       // float32 | bf16 | int8 | int4 | int2, up
+  std::string codec_down = "int8";  // the same, down
+  double error_feedback = 0.9;      // decay of the residual; negative = none
+  double outer_lr = 0.7;
+  double outer_momentum = 0.6;
+  std::string weights = "tokens";  // tokens | equal
+  auto operator<=>(const SyncSection&) const = default;
+};
+
+struct RoundSection {
+  double quorum = 0.75;
+  uint32_t carry = 2;
+  double grace = 0.5;  // wait this share of the time the quorum took for the others
+  auto operator<=>(const RoundSection&) const = default;
+};
+
+struct NetworkSection {
+  std::string listen = "0.0.0.0:7443";  // port 0: any free one
+  std::string advertise;
+  std::string http = "127.0.0.1:8787";  // "" = none
+  auto operator<=>(const NetworkSection&) const = default;
+};
+
+struct CheckpointSection {
+  uint32_t every_rounds = 10;
+  uint32_t keep = 2;
+  auto operator<=>(const CheckpointSection&) const = default;
+};
+
+struct RunConfig {
+  RunSection run;
+  ModelSection model;
+  DataSection data;
+  TrainSection train;
+  SyncSection sync;
+  RoundSection round;
+  NetworkSection network;
+  CheckpointSection checkpoint;
+  auto operator<=>(const RunConfig&) const = default;
+};
+
+// Samples (of kSampleTokens) that one inner step consumes. Validation of the config guarantees that
+// this divides evenly.
+inline uint64_t SamplesPerStep(const RunConfig& c) {
+  return uint64_t{c.train.per_device_train_batch_size} * c.train.gradient_accumulation_steps *
+         c.data.sequence_length / kSampleTokens;
+}
+
+}  // namespace longhaul
