@@ -24,6 +24,7 @@ inline constexpr uint32_t kMaxLeasesPerMessage = 256;
 inline constexpr uint32_t kMaxCommitsPerMessage = 64;
 inline constexpr uint32_t kMaxRequestsPerMessage = 8;
 inline constexpr uint32_t kMaxMissingRuns = 256;
+inline constexpr uint32_t kMaxFragmentsPerMessage = 256;  // every list with one entry per fragment
 
 // A large object that travels in chunks, named fully.
 enum class ObjectKind : uint8_t { kContribution = 1, kAggregate = 2, kState = 3 };

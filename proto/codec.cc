@@ -1,0 +1,130 @@
+#include "proto/codec.h"
+
+#include <google/protobuf/io/coded_stream.h>
+
+#include "common/status_macros.h"
+#include "proto/codec_parts.h"
+
+namespace longhaul {
+
+namespace {
+
+constexpr int kMaxNesting = 16;
+
+// Where each kind of message lives in the envelope.
+wire::Enroll* Slot(wire::Envelope* e, const Enroll&) { return e->mutable_enroll(); }
+wire::Hello* Slot(wire::Envelope* e, const Hello&) { return e->mutable_hello(); }
+wire::Heartbeat* Slot(wire::Envelope* e, const Heartbeat&) { return e->mutable_heartbeat(); }
+wire::ContributionReady* Slot(wire::Envelope* e, const ContributionReady&) {
+  return e->mutable_contribution_ready();
+}
+wire::RequestDone* Slot(wire::Envelope* e, const RequestDone&) { return e->mutable_request_done(); }
+wire::Leave* Slot(wire::Envelope* e, const Leave&) { return e->mutable_leave(); }
+wire::Fetch* Slot(wire::Envelope* e, const Fetch&) { return e->mutable_fetch(); }
+wire::FetchRefused* Slot(wire::Envelope* e, const FetchRefused&) {
+  return e->mutable_fetch_refused();
+}
+wire::Refused* Slot(wire::Envelope* e, const Refused&) { return e->mutable_refused(); }
+wire::Enrolled* Slot(wire::Envelope* e, const Enrolled&) { return e->mutable_enrolled(); }
+wire::Welcome* Slot(wire::Envelope* e, const Welcome&) { return e->mutable_welcome(); }
+wire::Assignment* Slot(wire::Envelope* e, const Assignment&) { return e->mutable_assignment(); }
+
+template <class Struct, class WireMessage>
+absl::Status BodyFromProto(const WireMessage& in, Message* out) {
+  return FromProto(in, &out->emplace<Struct>());
+}
+
+absl::Status BodyFromProto(const wire::Envelope& in, Message* out) {
+  switch (in.body_case()) {
+    case wire::Envelope::kEnroll:
+      return BodyFromProto<Enroll>(in.enroll(), out);
+    case wire::Envelope::kHello:
+      return BodyFromProto<Hello>(in.hello(), out);
+    case wire::Envelope::kHeartbeat:
+      return BodyFromProto<Heartbeat>(in.heartbeat(), out);
+    case wire::Envelope::kContributionReady:
+      return BodyFromProto<ContributionReady>(in.contribution_ready(), out);
+    case wire::Envelope::kRequestDone:
+      return BodyFromProto<RequestDone>(in.request_done(), out);
+    case wire::Envelope::kLeave:
+      return BodyFromProto<Leave>(in.leave(), out);
+    case wire::Envelope::kFetch:
+      return BodyFromProto<Fetch>(in.fetch(), out);
+    case wire::Envelope::kFetchRefused:
+      return BodyFromProto<FetchRefused>(in.fetch_refused(), out);
+    case wire::Envelope::kRefused:
+      return BodyFromProto<Refused>(in.refused(), out);
+    case wire::Envelope::kEnrolled:
+      return BodyFromProto<Enrolled>(in.enrolled(), out);
+    case wire::Envelope::kWelcome:
+      return BodyFromProto<Welcome>(in.welcome(), out);
+    case wire::Envelope::kAssignment:
+      return BodyFromProto<Assignment>(in.assignment(), out);
+    case wire::Envelope::BODY_NOT_SET:
+      break;
+  }
+  return absl::InvalidArgumentError("a control message without a known body");
+}
+
+// The same list limits as on receipt: never send what the other side must refuse.
+bool WithinListLimits(const Message& body) {
+  if (const auto* m = std::get_if<Heartbeat>(&body)) {
+    return m->fragments.size() <= kMaxFragmentsPerMessage;
+  }
+  if (const auto* m = std::get_if<ContributionReady>(&body)) {
+    return m->leases.size() <= kMaxLeasesPerMessage;
+  }
+  if (const auto* m = std::get_if<Fetch>(&body)) return m->missing.size() <= kMaxMissingRuns;
+  const auto* m = std::get_if<Assignment>(&body);
+  if (m == nullptr) return true;
+  return m->current.size() <= kMaxFragmentsPerMessage &&
+         m->snapshots.size() <= kMaxFragmentsPerMessage &&
+         m->commits.size() <= kMaxCommitsPerMessage &&
+         m->rounds.size() <= kMaxFragmentsPerMessage &&
+         m->outcomes.size() <= kMaxFragmentsPerMessage &&
+         m->leases.size() <= kMaxLeasesPerMessage && m->requests.size() <= kMaxRequestsPerMessage;
+}
+
+bool Parse(ByteSpan bytes, wire::Envelope* out) {
+  google::protobuf::io::CodedInputStream in(reinterpret_cast<const uint8_t*>(bytes.data()),
+                                            static_cast<int>(bytes.size()));
+  in.SetRecursionLimit(kMaxNesting);
+  return out->ParseFromCodedStream(&in) && in.ConsumedEntireMessage();
+}
+
+}  // namespace
+
+absl::StatusOr<std::string> EncodeEnvelope(const Envelope& envelope) {
+  if (!WithinListLimits(envelope.body)) {
+    return absl::ResourceExhaustedError("a control message has more list entries than allowed");
+  }
+  wire::Envelope out;
+  out.set_protocol_version(envelope.protocol_version);
+  out.set_run(envelope.run);
+  ToProto(envelope.generation, out.mutable_generation());
+  out.set_session(envelope.session.value);
+  out.set_sequence(envelope.sequence);
+  std::visit([&out](const auto& body) { ToProto(body, Slot(&out, body)); }, envelope.body);
+  if (out.ByteSizeLong() > kMaxControlBytes) {
+    return absl::ResourceExhaustedError("a control message is longer than 64 KiB");
+  }
+  return out.SerializeAsString();
+}
+
+absl::StatusOr<Envelope> DecodeEnvelope(ByteSpan bytes) {
+  if (bytes.size() > kMaxControlBytes) {
+    return absl::InvalidArgumentError("a control message is longer than 64 KiB");
+  }
+  wire::Envelope in;
+  if (!Parse(bytes, &in)) return absl::InvalidArgumentError("not a control message");
+  Envelope out;
+  out.protocol_version = in.protocol_version();
+  out.run = in.run();
+  RETURN_IF_ERROR(FromProto(in.generation(), &out.generation));
+  out.session = {in.session()};
+  out.sequence = in.sequence();
+  RETURN_IF_ERROR(BodyFromProto(in, &out.body));
+  return out;
+}
+
+}  // namespace longhaul

@@ -1,0 +1,144 @@
+// What workers say, and what both sides say.
+#include <cstring>
+
+#include "common/status_macros.h"
+#include "proto/codec_parts.h"
+
+namespace longhaul {
+
+void ToProto(const Enroll& in, wire::Enroll* out) {
+  out->set_invitation(in.invitation);
+  out->set_key(BytesOf(in.key.bytes));
+  out->set_ed25519_public(BytesOf(in.ed25519_public));
+  out->set_signature(BytesOf(in.signature));
+  out->set_name(in.name);
+}
+
+absl::Status FromProto(const wire::Enroll& in, Enroll* out) {
+  out->invitation = in.invitation();
+  RETURN_IF_ERROR(FixedFromBytes(in.key(), &out->key.bytes));
+  RETURN_IF_ERROR(FixedFromBytes(in.ed25519_public(), &out->ed25519_public));
+  RETURN_IF_ERROR(FixedFromBytes(in.signature(), &out->signature));
+  out->name = in.name();
+  return absl::OkStatus();
+}
+
+void ToProto(const Hello& in, wire::Hello* out) {
+  ToProto(in.process, out->mutable_process());
+  out->set_name(in.name);
+  out->set_software(in.software);
+  out->set_memory_bytes(in.memory_bytes);
+  out->set_threads(in.threads);
+  out->set_toy(in.toy);
+  out->set_data_identity(BytesOf(in.data_identity));
+  out->set_data_origin(in.data_origin);
+}
+
+absl::Status FromProto(const wire::Hello& in, Hello* out) {
+  RETURN_IF_ERROR(FromProto(in.process(), &out->process));
+  out->name = in.name();
+  out->software = in.software();
+  out->memory_bytes = in.memory_bytes();
+  out->threads = in.threads();
+  out->toy = in.toy();
+  RETURN_IF_ERROR(FixedFromBytes(in.data_identity(), &out->data_identity));
+  out->data_origin = in.data_origin();
+  return absl::OkStatus();
+}
+
+void ToProto(const Heartbeat& in, wire::Heartbeat* out) {
+  ListToProto(in.fragments, out->mutable_fragments());
+  out->set_steps(in.steps);
+  out->set_computing_ns(in.computing_ns);
+  out->set_total_ns(in.total_ns);
+  out->set_loss(in.loss);
+  out->set_bytes_sent(in.bytes_sent);
+  out->set_bytes_received(in.bytes_received);
+}
+
+absl::Status FromProto(const wire::Heartbeat& in, Heartbeat* out) {
+  RETURN_IF_ERROR(ListFromProto(in.fragments(), kMaxFragmentsPerMessage, &out->fragments));
+  out->steps = in.steps();
+  out->computing_ns = in.computing_ns();
+  out->total_ns = in.total_ns();
+  out->loss = in.loss();
+  out->bytes_sent = in.bytes_sent();
+  out->bytes_received = in.bytes_received();
+  return absl::OkStatus();
+}
+
+void ToProto(const ContributionReady& in, wire::ContributionReady* out) {
+  ToProto(in.object, out->mutable_object());
+  out->set_round(in.round.value);
+  out->set_base_hash(BytesOf(in.base_hash));
+  ListToProto(in.leases, out->mutable_leases());
+  out->set_steps(in.steps);
+  out->set_loss(in.loss);
+}
+
+absl::Status FromProto(const wire::ContributionReady& in, ContributionReady* out) {
+  RETURN_IF_ERROR(FromProto(in.object(), &out->object));
+  out->round = {in.round()};
+  RETURN_IF_ERROR(FixedFromBytes(in.base_hash(), &out->base_hash));
+  RETURN_IF_ERROR(ListFromProto(in.leases(), kMaxLeasesPerMessage, &out->leases));
+  out->steps = in.steps();
+  out->loss = in.loss();
+  return absl::OkStatus();
+}
+
+void ToProto(const RequestDone& in, wire::RequestDone* out) {
+  out->set_request(in.request.value);
+  out->set_loss(in.loss);
+  out->set_tokens(in.tokens);
+  out->set_text(in.text);
+  out->set_error(in.error);
+}
+
+absl::Status FromProto(const wire::RequestDone& in, RequestDone* out) {
+  *out = {{in.request()}, in.loss(), in.tokens(), in.text(), in.error()};
+  return absl::OkStatus();
+}
+
+void ToProto(const Leave& in, wire::Leave* out) { out->set_reason(in.reason); }
+
+absl::Status FromProto(const wire::Leave& in, Leave* out) {
+  out->reason = in.reason();
+  return absl::OkStatus();
+}
+
+static void ToProto(const ChunkRun& in, wire::ChunkRun* out) {
+  out->set_first(in.first);
+  out->set_count(in.count);
+}
+
+static absl::Status FromProto(const wire::ChunkRun& in, ChunkRun* out) {
+  *out = {in.first(), in.count()};
+  return absl::OkStatus();
+}
+
+void ToProto(const Fetch& in, wire::Fetch* out) {
+  ToProto(in.object, out->mutable_object());
+  out->set_attempt(in.attempt);
+  ListToProto(in.missing, out->mutable_missing());
+  out->set_granted_bytes(in.granted_bytes);
+}
+
+absl::Status FromProto(const wire::Fetch& in, Fetch* out) {
+  RETURN_IF_ERROR(FromProto(in.object(), &out->object));
+  out->attempt = in.attempt();
+  RETURN_IF_ERROR(ListFromProto(in.missing(), kMaxMissingRuns, &out->missing));
+  out->granted_bytes = in.granted_bytes();
+  return absl::OkStatus();
+}
+
+void ToProto(const FetchRefused& in, wire::FetchRefused* out) {
+  ToProto(in.object, out->mutable_object());
+  out->set_reason(in.reason);
+}
+
+absl::Status FromProto(const wire::FetchRefused& in, FetchRefused* out) {
+  out->reason = in.reason();
+  return FromProto(in.object(), &out->object);
+}
+
+}  // namespace longhaul

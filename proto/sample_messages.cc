@@ -1,0 +1,113 @@
+#include "proto/sample_messages.h"
+
+namespace longhaul {
+
+namespace {
+
+template <size_t N>
+std::array<uint8_t, N> Filled(uint8_t first) {
+  std::array<uint8_t, N> out;
+  for (size_t i = 0; i < N; ++i) out[i] = static_cast<uint8_t>(first + i);
+  return out;
+}
+
+ObjectInfo SampleObject(ObjectKind kind) {
+  ObjectInfo info;
+  info.id = {kind, {3, 0xFEDCBA9876543210}, {2}, {41}, {{17}, 5}};
+  info.chunks = 9;
+  info.bytes = uint64_t{1} << 33;
+  info.root = Filled<32>(7);
+  return info;
+}
+
+Assignment SampleAssignment() {
+  Assignment a;
+  a.phase = Phase::kStopped;
+  a.reason = "most states differ";
+  a.current = {{{0}, {40}, Filled<32>(1)}, {{1}, {41}, Filled<32>(2)}};
+  a.snapshots = {SampleObject(ObjectKind::kState)};
+  a.commits = {{{12},
+                3,
+                {1},
+                {41},
+                SampleObject(ObjectKind::kAggregate),
+                0x3F333333,
+                0x3F19999A,
+                Filled<32>(9)}};
+  a.rounds = {{{13}, {1}, {41}, 30}};
+  a.outcomes = {{{1}, {12}, {{17}, 4}}};
+  a.leases = {{{100}, 4096, 8192}, {{101}, 16384, 20000}};
+  a.requests = {{{8}, RequestKind::kSample, {40}, std::string("def \xFF\x00(", 7), 64}};
+  return a;
+}
+
+Welcome SampleWelcome() {
+  Welcome w;
+  w.session = {17};
+  w.process = {1, uint64_t{1} << 63};
+  w.config = SampleRunConfig();
+  w.data_identity = Filled<32>(77);
+  w.parameters = 1'234'567;
+  w.keep_residual = true;
+  w.heartbeat_every = Milliseconds(500);
+  w.silence_limit = Seconds(20);
+  return w;
+}
+
+std::vector<Message> SampleBodies() {
+  Hello hello{{5, 6}, "garage", "0.1.0", 32'000'000'000, 16, true, Filled<32>(50), "corpus.txt"};
+  Heartbeat beat{{{{1}, {40}, Filled<32>(3)}}, 300, 7'000'000, 9'000'000, 2.5, 1000, 2000};
+  ContributionReady ready{SampleObject(ObjectKind::kContribution),
+                          {13},
+                          Filled<32>(4),
+                          {{{100}, 4096, 4100}},
+                          30,
+                          3.25};
+  Fetch fetch{
+      SampleObject(ObjectKind::kAggregate).id, 6, {{0, 3}, {5, 1}, {9, 1000}}, uint64_t{1} << 21};
+  return {
+      Enroll{"0123456789abcdef", {Filled<32>(10)}, Filled<32>(20), Filled<64>(30), "caf\xC3\xA9"},
+      hello,
+      beat,
+      ready,
+      RequestDone{{8}, 1.75, 4096, std::string("\xFE\x00\x80", 3), "out of memory"},
+      Leave{"told to finish"},
+      fetch,
+      FetchRefused{SampleObject(ObjectKind::kState).id, "gone"},
+      Refused{RefusalCode::kWrongGeneration, "another generation"},
+      Enrolled{},
+      SampleWelcome(),
+      SampleAssignment()};
+}
+
+}  // namespace
+
+RunConfig SampleRunConfig() {
+  RunConfig c;
+  c.run = {"tiny", 11, 31, 3, 2.5, "out/tiny"};
+  c.model = {"", "hf/base", 257, 64, 172, 4, 8, 2, 50000.0, 1e-6, true};
+  c.data = {"corpus.txt", 0.125, "words", 256, 1'000'000};
+  c.train = {"muon", 0.02, 51, "constant", 9, 2, 0.2, 0.5, 0.8, 0.99, 1e-7, 2000, 15};
+  c.sync = {30, 2, 5, "int4", "bf16", 0.97, 0.8, 0.6, "equal"};
+  c.round = {0.5, 3, 0.25};
+  c.network = {"127.0.0.1:0", "lab.example:7443", ""};
+  c.checkpoint = {5, 7};
+  return c;
+}
+
+std::vector<Envelope> SampleEnvelopes() {
+  std::vector<Envelope> out;
+  for (Message& body : SampleBodies()) {
+    Envelope e;
+    e.protocol_version = kProtocolVersion + out.size() % 2;  // others must parse too
+    e.run = "00112233445566ff";
+    e.generation = {3, 0xFEDCBA9876543210};
+    e.session = {17};
+    e.sequence = 1000 + out.size();
+    e.body = std::move(body);
+    out.push_back(std::move(e));
+  }
+  return out;
+}
+
+}  // namespace longhaul
