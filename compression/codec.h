@@ -37,6 +37,6 @@ class Codec {
 const Codec* FindCodec(CodecId id);
 // "float32", "bf16", "int8", "int4", "int2".
 std::optional<CodecId> CodecByName(std::string_view name);
-std::string_view CodecName(CodecId id);
+std::string_view CodecName(CodecId id);  // "" for an unknown id
 
 }  // namespace longhaul

@@ -1,0 +1,185 @@
+// Conditions that tie several keys together.
+#include <numeric>
+
+#include "cli/config.h"
+
+namespace longhaul {
+namespace {
+
+// What today's programs do; larger values are valid files of a later version.
+constexpr uint32_t kFragmentsSoFar = 1;
+constexpr uint32_t kOverlapSoFar = 0;
+
+class Checker {
+ public:
+  Checker(const RunConfig& config, const ConfigOrigins& origins)
+      : config_(config), origins_(origins) {}
+
+  absl::Status Run() {
+    Ranges();
+    if (problems_.empty()) {
+      Model();
+      Data();
+      Sync();
+      Network();
+    }
+    return problems_.empty() ? absl::OkStatus() : absl::InvalidArgumentError(problems_);
+  }
+
+ private:
+  void Ranges();
+  void Model();
+  void Data();
+  void Sync();
+  void Network();
+
+  void Problem(const char* section, const char* name, const std::string& text) {
+    const ConfigKey* key = FindConfigKey(section, name);
+    if (!problems_.empty()) problems_ += '\n';
+    problems_ += PlaceAndValue(*key, GetConfigValue(*key, config_), origins_);
+    problems_ += ": " + text;
+  }
+
+  const RunConfig& config_;
+  const ConfigOrigins& origins_;
+  std::string problems_;
+};
+
+void Checker::Ranges() {
+  for (const ConfigKey& key : ConfigKeys()) {
+    const std::string problem = ValueProblem(key, GetConfigValue(key, config_));
+    if (!problem.empty()) Problem(key.section.c_str(), key.name.c_str(), problem);
+  }
+}
+
+// "8", or "8 or 16": the multiples of `unit` next to `value`.
+std::string NearestMultiples(uint64_t value, uint64_t unit) {
+  const uint64_t below = value / unit * unit;
+  const std::string above = std::to_string(below + unit);
+  return below == 0 ? above : std::to_string(below) + " or " + above;
+}
+
+std::string NearestDivisors(uint32_t value, uint32_t of) {
+  uint32_t below = 1, above = of;
+  for (uint32_t d = 1; d <= of; ++d) {
+    if (of % d != 0) continue;
+    if (d < value) below = d;
+    if (d > value && d < above) above = d;
+  }
+  return std::to_string(below) + " or " + std::to_string(above);
+}
+
+void Checker::Model() {
+  const ModelSection& m = config_.model;
+  const bool sizes = m.hidden_size || m.intermediate_size || m.num_hidden_layers ||
+                     m.num_attention_heads || m.num_key_value_heads;
+  const int ways = (m.preset.empty() ? 0 : 1) + (m.init_from.empty() ? 0 : 1) + (sizes ? 1 : 0);
+  if (ways != 1) {
+    return Problem("model", "preset",
+                   ways == 0 ? "give a preset, or hidden_size and the other sizes, or init_from"
+                             : "give only one of: preset, sizes (hidden_size, ...), init_from");
+  }
+  if (config_.data.tokenizer == "bytes" && m.vocab_size < 256) {
+    Problem("model", "vocab_size", "the tokenizer \"bytes\" needs at least 256");
+  }
+  if (!sizes) return;
+  for (const char* name : {"hidden_size", "intermediate_size", "num_hidden_layers",
+                           "num_attention_heads", "num_key_value_heads"}) {
+    const ConfigValue value = GetConfigValue(*FindConfigKey("model", name), config_);
+    if (value == ConfigValue(int64_t{0})) {
+      return Problem("model", name, "must be given too, or use a preset");
+    }
+  }
+  if (m.hidden_size % m.num_attention_heads != 0) {
+    Problem("model", "hidden_size",
+            "must be a multiple of num_attention_heads (" + std::to_string(m.num_attention_heads) +
+                "); nearest: " + NearestMultiples(m.hidden_size, m.num_attention_heads));
+  } else if (m.hidden_size / m.num_attention_heads % 2 != 0) {
+    Problem(
+        "model", "hidden_size",
+        "hidden_size / num_attention_heads must be even (rotary embedding turns pairs); it is " +
+            std::to_string(m.hidden_size / m.num_attention_heads));
+  }
+  if (m.num_attention_heads % m.num_key_value_heads != 0) {
+    Problem("model", "num_key_value_heads",
+            "must divide num_attention_heads (" + std::to_string(m.num_attention_heads) + ")");
+  }
+}
+
+void Checker::Data() {
+  const DataSection& d = config_.data;
+  const TrainSection& t = config_.train;
+  if (d.train.empty()) {
+    Problem("data", "train",
+            "give a text file, a nanoGPT .bin file, or \"wheel\" for the built-in text");
+  }
+  if (kSampleTokens % d.sequence_length != 0) {
+    return Problem("data", "sequence_length",
+                   "must divide " + std::to_string(kSampleTokens) + ", the tokens of a sample; " +
+                       "nearest: " + NearestDivisors(d.sequence_length, kSampleTokens));
+  }
+  const uint64_t tokens_per_sequence = uint64_t{t.gradient_accumulation_steps} * d.sequence_length;
+  const uint64_t unit = kSampleTokens / std::gcd(uint64_t{kSampleTokens}, tokens_per_sequence);
+  if (t.per_device_train_batch_size % unit != 0) {
+    Problem("train", "per_device_train_batch_size",
+            "batch x gradient_accumulation_steps x sequence_length = " +
+                std::to_string(t.per_device_train_batch_size) + " x " +
+                std::to_string(t.gradient_accumulation_steps) + " x " +
+                std::to_string(d.sequence_length) + " tokens must be a multiple of " +
+                std::to_string(kSampleTokens) +
+                "; nearest batch size: " + NearestMultiples(t.per_device_train_batch_size, unit));
+  }
+}
+
+void Checker::Sync() {
+  const SyncSection& s = config_.sync;
+  if (s.fragments > kFragmentsSoFar) {
+    Problem("sync", "fragments", "more than one fragment is not supported yet; use 1");
+  }
+  if (s.overlap_steps > kOverlapSoFar) {
+    Problem("sync", "overlap_steps", "overlap is not supported yet; use 0");
+  }
+}
+
+void Checker::Network() {
+  const auto bad_address = [](const std::string& text) { return !SplitAddress(text).ok(); };
+  const char* expected = "must be address:port, for example 0.0.0.0:7443";
+  const NetworkSection& n = config_.network;
+  if (bad_address(n.listen)) Problem("network", "listen", expected);
+  if (!n.advertise.empty() && bad_address(n.advertise)) Problem("network", "advertise", expected);
+  if (!n.http.empty() && bad_address(n.http)) Problem("network", "http", expected);
+}
+
+}  // namespace
+
+absl::Status ValidateRunConfig(const RunConfig& config, const ConfigOrigins& origins) {
+  return Checker(config, origins).Run();
+}
+
+absl::StatusOr<HostPort> SplitAddress(const std::string& text) {
+  const size_t colon = text.rfind(':');
+  const auto refuse = [&text] {
+    return absl::InvalidArgumentError("\"" + text +
+                                      "\" is not an address: write host:port or [v6]:port");
+  };
+  if (colon == std::string::npos || colon == 0) return refuse();
+  HostPort out;
+  out.host = text.substr(0, colon);
+  if (out.host.front() == '[' && out.host.back() == ']') {
+    out.host = out.host.substr(1, out.host.size() - 2);
+  } else if (out.host.find(':') != std::string::npos) {
+    return refuse();
+  }
+  const std::string port = text.substr(colon + 1);
+  if (out.host.empty() || port.empty() || port.size() > 5) return refuse();
+  uint32_t number = 0;
+  for (const char c : port) {
+    if (c < '0' || c > '9') return refuse();
+    number = number * 10 + static_cast<uint32_t>(c - '0');
+  }
+  if (number > 65'535) return refuse();
+  out.port = static_cast<uint16_t>(number);
+  return out;
+}
+
+}  // namespace longhaul
