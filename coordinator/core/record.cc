@@ -1,0 +1,106 @@
+#include "coordinator/core/record.h"
+
+#include "coordinator/core/serialize.h"
+
+namespace longhaul {
+namespace {
+
+template <size_t I = 0>
+bool ReadBody(ByteReader& r, uint8_t type, RecordBody& body) {
+  if constexpr (I == std::variant_size_v<RecordBody>) {
+    return false;
+  } else {
+    if (type != I) return ReadBody<I + 1>(r, type, body);
+    serialize::Get(r, body.emplace<I>());
+    return true;
+  }
+}
+
+std::string Text(SessionId s) { return "session " + std::to_string(s.value); }
+std::string Text(RoundId r) { return "round " + std::to_string(r.value); }
+std::string Text(Version v) { return "version " + std::to_string(v.value); }
+std::string Text(const ContributionId& c) {
+  return std::to_string(c.session.value) + "/" + std::to_string(c.sequence);
+}
+
+struct Describe {
+  std::string operator()(const RunStarted& x) { return "run started, " + std::to_string(x.positions) + " positions"; }
+  std::string operator()(const GenerationStarted& x) {
+    return "generation " + std::to_string(x.generation.counter) + " started at " + Text(x.snapshot.id.version);
+  }
+  std::string operator()(const Restarted&) { return "restarted"; }
+  std::string operator()(const InvitationMade& x) { return "invitation " + x.id; }
+  std::string operator()(const InvitationRevoked& x) { return "invitation " + x.id + " revoked"; }
+  std::string operator()(const WorkerEnrolled& x) { return "worker enrolled: " + x.name; }
+  std::string operator()(const SessionOpened& x) { return Text(x.session) + " opened: " + x.name; }
+  std::string operator()(const SessionEnded& x) {
+    static constexpr const char* kNames[] = {"", "left", "silent", "superseded", "broken", "generation"};
+    return Text(x.session) + " ended: " + kNames[static_cast<int>(x.reason) % 6];
+  }
+  std::string operator()(const MemberReady& x) { return Text(x.session) + " ready"; }
+  std::string operator()(const LeaseGranted& x) {
+    return Text(x.session) + " leases " + std::to_string(x.positions) + " under fence " +
+           std::to_string(x.fence.value);
+  }
+  std::string operator()(const ProgressDropped& x) { return Text(x.session) + " drops its progress"; }
+  std::string operator()(const RoundOpened& x) {
+    return Text(x.round) + " opened at " + Text(x.base) + ", members " + std::to_string(x.members.size()) +
+           ", quorum " + std::to_string(x.quorum);
+  }
+  std::string operator()(const ContributionAccepted& x) {
+    return "contribution " + Text(x.object.id.contribution) + " accepted, weight " + std::to_string(x.weight);
+  }
+  std::string operator()(const ContributionHeld& x) { return "contribution " + Text(x.id) + " held"; }
+  std::string operator()(const ContributionRefused& x) {
+    return "contribution " + Text(x.id) + " refused: " + x.reason;
+  }
+  std::string operator()(const RoundClosed& x) {
+    std::string text = Text(x.round) + " closed, attempt " + std::to_string(x.closing.attempt) + ":";
+    for (const ContributionId& id : x.closing.included) text += " " + Text(id);
+    return text;
+  }
+  std::string operator()(const RoundCommitted& x) {
+    return Text(x.commit.round) + " committed: " + Text(x.commit.version);
+  }
+  std::string operator()(const RoundAborted& x) { return Text(x.round) + " aborted: " + x.reason; }
+  std::string operator()(const CheckpointStored& x) { return "checkpoint at " + Text(x.snapshot.id.version); }
+  std::string operator()(const RequestOpened& x) {
+    return std::string(x.request.kind == RequestKind::kEvaluate ? "evaluate " : "sample ") + Text(x.request.version) +
+           " by " + Text(x.session);
+  }
+  std::string operator()(const RequestClosed& x) {
+    return "request " + std::to_string(x.request.value) + (x.error.empty() ? " done" : " failed: " + x.error);
+  }
+  std::string operator()(const PhaseChanged& x) {
+    static constexpr const char* kNames[] = {"", "waiting", "running", "finished", "stopped", "left"};
+    return std::string("phase ") + kNames[static_cast<int>(x.phase) % 6] +
+           (x.reason.empty() ? "" : ": " + x.reason);
+  }
+};
+
+}  // namespace
+
+std::string EncodeRecord(const Record& record) {
+  ByteWriter w;
+  w.U8(static_cast<uint8_t>(record.body.index()));
+  w.I64(record.now.since_epoch.count());
+  std::visit([&w](const auto& body) { serialize::Put(w, body); }, record.body);
+  return w.Take();
+}
+
+absl::StatusOr<Record> DecodeRecord(ByteSpan bytes) {
+  ByteReader r(bytes);
+  Record record;
+  uint8_t type = r.U8();
+  record.now.since_epoch = Duration(r.I64());
+  if (!ReadBody(r, type, record.body)) {
+    return absl::InvalidArgumentError("journal record of unknown type " + std::to_string(type) +
+                                      ": written by a newer version?");
+  }
+  if (!r.AtEnd()) return absl::InvalidArgumentError("journal record with a wrong length");
+  return record;
+}
+
+std::string DescribeRecord(const Record& record) { return std::visit(Describe{}, record.body); }
+
+}  // namespace longhaul

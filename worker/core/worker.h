@@ -1,0 +1,201 @@
+// Decides everything a worker decides: when to join, what to train on, when to send a contribution, what to fetch and apply,
+// when its local progress is void. Owned by one loop. Never blocks; reads no clock, draws no randomness.
+//
+// Level-triggered: each Assignment is the whole truth of the moment, and the core does what leads there. The trainer does one
+// job at a time; fetching runs beside it.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <set>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "common/ids.h"
+#include "proto/messages.h"
+
+namespace longhaul {
+
+// ---- what can happen ----
+struct WorkerTick {};        // about once per heartbeat: repeats what may have been lost
+struct WorkerConnected {};   // the control connection is up (again)
+struct WorkerReceived {
+  Generation generation;
+  uint64_t sequence = 0;
+  Message message;
+};
+struct DataLoaded {
+  Digest identity{};
+  std::string origin;
+};
+struct ObjectFetched {
+  ObjectId id;
+};
+struct ObjectGone {  // the coordinator does not have it any more
+  ObjectId id;
+};
+struct StateLoaded {
+  FragmentState state;
+};
+struct CommitApplied {
+  FragmentState state;
+};
+struct ContributionCoded {
+  ObjectInfo object;
+};
+struct StepDone {
+  double loss = 0;
+  bool finite = true;
+};
+struct RequestFinished {
+  RequestDone done;
+};
+struct JobDone {};  // a trainer job without a result
+struct LeaveWanted {
+  std::string reason;
+};
+using WorkerEvent = std::variant<WorkerTick, WorkerConnected, WorkerReceived, DataLoaded, ObjectFetched, ObjectGone,
+                                 StateLoaded, CommitApplied, ContributionCoded, StepDone, RequestFinished, JobDone,
+                                 LeaveWanted>;
+
+// ---- what the shell shall do ----
+struct LoadData {  // once; answer: DataLoaded
+  RunConfig config;
+  Digest identity{};
+  uint64_t parameters = 0;
+};
+struct FetchObject {  // answer: ObjectFetched or ObjectGone
+  ObjectInfo object;
+};
+struct StopFetching {};
+// Trainer jobs, one at a time.
+struct LoadState {  // of a fetched snapshot; θ = θ̄, progress and sent contribution are void; answer: StateLoaded
+  ObjectInfo object;
+};
+struct ApplyCommit {  // with a fetched aggregate; answer: CommitApplied
+  CommitView commit;
+};
+struct TrainStep {  // answer: StepDone
+  uint64_t step = 0;
+  std::vector<uint64_t> positions;
+};
+struct CodeContribution {  // answer: ContributionCoded; with zero chunks when Δ is not finite
+  ContributionId id;
+  Generation generation;
+  Version base;
+};
+struct ResolveContribution {  // the sent contribution is decided; answer: JobDone
+  bool included = false;
+};
+struct ResetProgress {  // θ = θ̄; answer: JobDone
+  bool inner_state = false;  // moments too
+  bool residual = false;     // error feedback too, and forget the sent contribution (a new generation)
+};
+struct RunRequest {  // answer: RequestFinished
+  WorkRequest request;
+};
+struct ExitWorker {
+  bool success = false;
+  std::optional<RefusalCode> refusal;
+  std::string reason;
+};
+using WorkerRequest = std::variant<LoadData, FetchObject, StopFetching, LoadState, ApplyCommit, TrainStep, CodeContribution,
+                                   ResolveContribution, ResetProgress, RunRequest, ExitWorker>;
+
+struct WorkerEffects {
+  std::vector<Message> messages;  // to the coordinator, in order
+  std::vector<WorkerRequest> requests;
+  std::string reason;  // what it waits for, or does
+};
+
+struct WorkerIdentity {
+  ProcessId process;
+  std::string name;
+  std::string software;
+  uint64_t memory_bytes = 0;
+  uint32_t threads = 0;
+  bool toy = false;
+};
+
+class Worker {
+ public:
+  explicit Worker(const WorkerIdentity& identity) : identity_(identity) {}
+
+  WorkerEffects Step(const WorkerEvent& event);
+
+  // For the envelope and the heartbeat.
+  SessionId session() const { return session_; }
+  Generation generation() const { return generation_; }
+  const std::optional<FragmentState>& state() const { return state_; }
+  const std::optional<Assignment>& assignment() const { return assignment_; }
+  uint64_t hash_checks() const { return hash_checks_; }
+  uint64_t hash_mismatches() const { return hash_mismatches_; }
+
+ private:
+  friend struct WorkerHandler;
+
+  // Positions trained into θ but not committed.
+  struct Progress {
+    std::vector<LeaseRange> ranges;
+    uint64_t steps = 0;
+    double loss_sum = 0;
+    void Add(const Progress& other);
+  };
+  // A coded contribution that is not decided yet.
+  struct Sent {
+    ContributionReady ready;
+    Progress progress;
+    bool announced = false;
+  };
+
+  void Decide();
+  // Each returns true when it started a trainer job.
+  bool DecideSent();
+  bool DecideVersion();
+  bool DecideProgress();
+  bool DecideContribution();
+  bool DecideRequest();
+  bool DecideStep();
+  void Start(WorkerRequest job);
+  bool WantObject(const ObjectInfo& object);  // true when it is here; asks for it otherwise
+  const OutcomeView* Outcome() const;
+  const RoundView* OpenRound() const;
+  bool Leased(const Progress& progress) const;
+  std::vector<LeaseRange> Unused() const;
+  void Announce();
+  void SayHello();
+  void DropProgress(bool inner_state, bool residual);
+  void CheckHash(const FragmentState& mine);
+
+  const WorkerIdentity identity_;
+  WorkerEffects effects_;
+
+  SessionId session_;
+  Generation generation_;
+  std::optional<Welcome> welcome_;
+  bool data_asked_ = false;
+  std::optional<DataLoaded> data_;
+  std::optional<Assignment> assignment_;
+  uint64_t assignment_sequence_ = 0;
+
+  int jobs_ = 0;  // trainer jobs that were started and have not answered
+  std::optional<FragmentState> state_;
+  std::optional<ObjectInfo> wanted_;  // being fetched
+  std::optional<ObjectId> here_;      // fetched, not used yet
+  Progress carried_;                  // sent, but not included
+  Progress current_;                  // since the last send
+  std::optional<Sent> sent_;
+  uint64_t sequence_ = 0;  // of contributions
+  std::optional<std::vector<LeaseRange>> stepping_;  // what the running step trains on
+  bool void_step_ = false;                           // the running step trains on void progress
+  std::map<RequestId, RequestDone> answers_;         // bounded by kMaxRequestsPerMessage open requests
+  std::optional<RequestId> answering_;
+  bool leaving_ = false;
+  bool over_ = false;
+  uint64_t hash_checks_ = 0;
+  uint64_t hash_mismatches_ = 0;
+};
+
+}  // namespace longhaul

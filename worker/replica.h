@@ -1,0 +1,71 @@
+// A worker's copies of the model and the arithmetic of DESIGN 5, steps 3 and 9. Drives the trainer's θ.
+//
+// Thread rule: the trainer thread makes every call. Memory: four float32 copies of the fragment (θ̄, outer momentum, residual,
+// θ as sent) plus the coded contribution, beside what the trainer holds.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "compression/codec.h"
+#include "proto/messages.h"
+#include "worker/trainer.h"
+
+namespace longhaul {
+
+// Payloads of a chunked object, in order. Shared with the thread that sends or received them; never changed.
+using Chunks = std::shared_ptr<const std::vector<std::string>>;
+
+class Replica {
+ public:
+  struct Options {
+    CodecId codec_up = CodecId::kInt8;
+    CodecId codec_down = CodecId::kInt8;
+    float residual_decay = 0.9f;  // negative: no error feedback
+  };
+  // `trainer` outlives the replica.
+  Replica(Options options, Trainer& trainer);
+
+  // θ̄ and momentum from a snapshot's chunks (θ̄ ‖ b, raw float32, kChunkElements each); θ = θ̄. The residual stays, a sent
+  // contribution is forgotten. InvalidArgument when sizes do not fit or a value is not finite.
+  absl::Status Load(Version version, const std::vector<std::string>& chunks);
+
+  struct Coded {
+    ObjectInfo object;  // everything but its id
+    Chunks chunks;
+  };
+  // e' = βe + (θ̄ − θ), coded; θ is remembered as sent. InvalidArgument when a value is not finite.
+  absl::StatusOr<Coded> Code();
+  // The sent contribution is decided. Included: e ← e' − decode(code), and local progress counts from θ_sent.
+  void Resolve(bool included);
+  // One outer step from a committed aggregate; θ ← θ̄ + local progress.
+  absl::Status Apply(const CommitView& commit, const std::vector<std::string>& chunks);
+  // θ = θ̄. `residual`: e = 0 and the sent contribution is forgotten.
+  void ResetProgress(bool inner_state, bool residual);
+
+  FragmentState state() const;
+  const std::vector<float>& parameters() const { return parameters_; }
+
+ private:
+  void RebaseProgress(const std::vector<float>& before);
+
+  const Options options_;
+  Trainer& trainer_;
+  const Codec& up_;
+  const Codec& down_;
+  Version version_;
+  Digest hash_{};
+  std::vector<float> parameters_;  // θ̄
+  std::vector<float> momentum_;    // b
+  std::vector<float> residual_;    // e
+  std::vector<float> sent_;        // θ when the contribution was coded; empty: none
+  Chunks code_;                    // what was sent
+  bool sent_in_progress_ = false;  // θ still contains what was sent
+  bool progress_from_sent_ = false;  // local progress is θ − θ_sent (after inclusion) instead of θ − θ̄
+};
+
+}  // namespace longhaul
