@@ -32,12 +32,10 @@ class Trainer {
  public:
   virtual ~Trainer() = default;
   virtual uint64_t parameters() const = 0;
-  // θ ← values. The inner optimizer's state stays.
-  virtual void SetParameters(std::span<const float> values) = 0;
+  // θ[offset, offset + values.size()) ← values. The inner optimizer's state stays.
+  virtual void SetParameters(uint64_t offset, std::span<const float> values) = 0;
   // out ← θ[offset, offset + out.size()).
   virtual void GetParameters(uint64_t offset, std::span<float> out) const = 0;
-  // θ[offset, …) += delta.
-  virtual void AddToParameters(uint64_t offset, std::span<const float> delta) = 0;
   // Forgets the inner optimizer's state (moments).
   virtual void ResetInnerState() = 0;
   // One inner step. The loss may be not finite: the caller decides what follows.

@@ -1,0 +1,85 @@
+// The trainer thread: runs the worker core's trainer jobs one after the other on the trainer and the replica, and posts each
+// answer back.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "common/bounded_queue.h"
+#include "data/corpus.h"
+#include "sharding/order/order.h"
+#include "worker/core/worker.h"
+#include "worker/replica.h"
+#include "worker/trainer.h"
+
+namespace longhaul {
+
+inline constexpr size_t kMaxTrainerJobs = 64;          // the core starts a handful at most
+inline constexpr uint64_t kMaxEvaluationSamples = 32;  // of the validation split, from its start
+
+class TrainingThread {
+ public:
+  struct Options {
+    RunConfig config;
+    std::unique_ptr<Trainer> trainer;
+    std::shared_ptr<const Corpus> corpus;  // null: the toy trainer, which needs none
+  };
+  // An answer for the core; `chunks` with ContributionCoded only. Called on the trainer thread.
+  using Post = std::function<void(WorkerEvent, Chunks)>;
+
+  TrainingThread(Options options, Post post);
+  ~TrainingThread();  // finishes the job in hand
+
+  // `chunks`: what a LoadState or ApplyCommit job needs.
+  void Start(WorkerRequest job, Chunks chunks);
+
+  // For heartbeats; any thread.
+  struct Progress {
+    uint64_t steps = 0;
+    uint64_t computing_ns = 0;
+    uint64_t total_ns = 0;
+    double loss = 0;
+  };
+  Progress progress() const;
+
+ private:
+  struct Job {
+    WorkerRequest request;
+    Chunks chunks;
+  };
+
+  void Run();
+  void Do(const TrainStep& job, const Chunks& chunks);
+  void Do(const CodeContribution& job, const Chunks& chunks);
+  void Do(const ApplyCommit& job, const Chunks& chunks);
+  void Do(const LoadState& job, const Chunks& chunks);
+  void Do(const ResolveContribution& job, const Chunks& chunks);
+  void Do(const ResetProgress& job, const Chunks& chunks);
+  void Do(const RunRequest& job, const Chunks& chunks);
+  template <class T>
+  void Do(const T&, const Chunks&) {}  // not a trainer job
+  std::vector<uint16_t> TokensAt(const std::vector<uint64_t>& positions) const;
+  RequestDone Evaluate(const WorkRequest& request);
+  RequestDone Sample(const WorkRequest& request);
+
+  const RunConfig config_;
+  const std::unique_ptr<Trainer> trainer_;
+  const std::shared_ptr<const Corpus> corpus_;
+  std::unique_ptr<SampleOrder> order_;
+  Replica replica_;
+  const Post post_;
+  BoundedQueue<Job> jobs_{kMaxTrainerJobs};
+
+  std::atomic<uint64_t> steps_{0};
+  std::atomic<uint64_t> computing_ns_{0};
+  std::atomic<int64_t> first_step_ns_{0};  // monotonic clock; 0: none yet
+  std::atomic<int64_t> last_ns_{0};        // end of the last job
+  std::atomic<double> loss_{0};
+  std::thread thread_;
+};
+
+}  // namespace longhaul
