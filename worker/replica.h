@@ -51,7 +51,6 @@ class Replica {
   const std::vector<float>& parameters() const { return parameters_; }
 
  private:
-  void RebaseProgress(const std::vector<float>& before);
 
   const Options options_;
   Trainer& trainer_;

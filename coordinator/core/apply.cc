@@ -58,13 +58,13 @@ struct Applier {
     if (s.round->quorum_held) s.round->quorum_held = *s.round->quorum_held + r.grace;
   }
 
-  void operator()(const InvitationMade& r) { s.invitations[r.id] = {r.one_off_key, r.expires_unix_s, r.uses}; }
+  void operator()(const InvitationMade& r) { s.invitations[r.id] = OpenInvitation{r.one_off_key, r.expires_unix_s, r.uses}; }
   void operator()(const InvitationRevoked& r) { s.invitations.erase(r.id); }
 
   void operator()(const WorkerEnrolled& r) {
     s.workers[r.key].name = r.name;
     if (r.invitation.empty()) return;
-    Invitation& invitation = s.invitations.at(r.invitation);
+    OpenInvitation& invitation = s.invitations.at(r.invitation);
     LONGHAUL_CHECK(invitation.uses_left > 0, "an invitation is not used more often than it allows");
     --invitation.uses_left;
   }

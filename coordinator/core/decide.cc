@@ -106,7 +106,7 @@ std::optional<RecordBody> Coordinator::DecideRound() const {
 
 RoundOpened Coordinator::MakeRound(std::vector<SessionId> members) const {
   const uint64_t raw = config_.sync.weights == "equal" ? 1 : positions_per_round() * kSampleTokens;
-  const WeightScale scale = MakeWeightScale(raw * members.size(), config_.round.carry);
+  const WeightRatio scale = WeightScale(raw * members.size(), config_.round.carry);
   const Duration measured = state_.last_round_time == Duration(0) ? kFirstRoundLimit
                                                                   : 4 * state_.last_round_time + kRoundSlack;
   const uint64_t quorum = (members.size() * quorum_per_mille_ + 999) / 1000;

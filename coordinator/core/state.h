@@ -28,7 +28,7 @@ struct Worker {
   uint32_t failures = 0;    // refused contributions
 };
 
-struct Invitation {
+struct OpenInvitation {
   WorkerKey one_off_key;
   uint64_t expires_unix_s = 0;
   uint32_t uses_left = 0;
@@ -108,7 +108,7 @@ struct State {
   RequestId last_request;
 
   std::map<WorkerKey, Worker> workers;
-  std::map<std::string, Invitation> invitations;
+  std::map<std::string, OpenInvitation> invitations;
   std::map<SessionId, Session> sessions;       // live
   std::map<SessionId, EndReason> ended;        // bounded, newest kept
   Ledger ledger{0};

@@ -1,0 +1,163 @@
+#include "worker/replica.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstring>
+
+#include "common/check.h"
+#include "common/hash.h"
+#include "common/status_macros.h"
+#include "proto/chunk.h"
+#include "sync/error_feedback.h"
+#include "sync/float_mode.h"
+#include "sync/outer_step.h"
+#include "sync/state_hash.h"
+
+namespace longhaul {
+namespace {
+
+static_assert(kChunkElements == kStateChunkElements, "a state transfer's root is the state hash");
+
+// Calls do(chunk, offset, size) for consecutive chunks; stops at the first error.
+template <class F>
+absl::Status ForEachChunk(uint64_t elements, F&& f) {
+  for (uint64_t at = 0, chunk = 0; at < elements; at += kChunkElements, ++chunk) {
+    RETURN_IF_ERROR(f(chunk, at, std::min(kChunkElements, elements - at)));
+  }
+  return absl::OkStatus();
+}
+
+uint64_t ChunkCount(uint64_t elements) { return (elements + kChunkElements - 1) / kChunkElements; }
+
+std::span<float> Part(std::vector<float>& v, uint64_t at, uint64_t n) { return std::span(v).subspan(at, n); }
+
+absl::Status DecodeChunk(const Codec& codec, const std::string& payload, std::span<float> out) {
+  if (codec.Decode(AsBytes(payload), out)) return absl::OkStatus();
+  return absl::InvalidArgumentError("a chunk is not a valid encoding");
+}
+
+}  // namespace
+
+Replica::Replica(Options options, Trainer& trainer)
+    : options_(options),
+      trainer_(trainer),
+      up_(*FindCodec(options.codec_up)),
+      down_(*FindCodec(options.codec_down)),
+      parameters_(trainer.parameters()),
+      momentum_(trainer.parameters()),
+      residual_(options.residual_decay < 0 ? 0 : trainer.parameters()) {}
+
+FragmentState Replica::state() const { return {FragmentId{0}, version_, hash_}; }
+
+absl::Status Replica::Load(Version version, const std::vector<std::string>& chunks) {
+  const ScopedFloatMode mode;
+  if (chunks.size() != ChunkCount(parameters_.size())) return absl::InvalidArgumentError("a state of the wrong size");
+  RETURN_IF_ERROR(ForEachChunk(parameters_.size(), [&](uint64_t chunk, uint64_t at, uint64_t n) -> absl::Status {
+    const std::string& payload = chunks[chunk];
+    if (payload.size() != 2 * n * sizeof(float)) return absl::InvalidArgumentError("a state chunk of the wrong size");
+    std::memcpy(&parameters_[at], payload.data(), n * sizeof(float));
+    std::memcpy(&momentum_[at], payload.data() + n * sizeof(float), n * sizeof(float));
+    for (uint64_t i = at; i < at + n; ++i) {
+      if (!std::isfinite(parameters_[i]) || !std::isfinite(momentum_[i])) {
+        return absl::InvalidArgumentError("a state with a value that is not finite");
+      }
+    }
+    return absl::OkStatus();
+  }));
+  version_ = version;
+  hash_ = StateHash(parameters_, momentum_);
+  ResetProgress(/*inner_state=*/false, /*residual=*/false);
+  sent_.clear();
+  code_.reset();
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Replica::Coded> Replica::Code() {
+  const ScopedFloatMode mode;
+  sent_.resize(parameters_.size());
+  auto chunks = std::make_shared<std::vector<std::string>>();
+  Coded coded;
+  std::vector<Digest> digests;
+  std::vector<float> values(std::min<uint64_t>(kChunkElements, parameters_.size()));
+  RETURN_IF_ERROR(ForEachChunk(parameters_.size(), [&](uint64_t, uint64_t at, uint64_t n) -> absl::Status {
+    std::span<float> sent = Part(sent_, at, n);
+    trainer_.GetParameters(at, sent);
+    std::span<float> e = residual_.empty() ? std::span<float>() : Part(residual_, at, n);
+    WithResidual(options_.residual_decay, e, Part(parameters_, at, n), sent, std::span(values).first(n));
+    std::string payload(up_.EncodedBytes(n), '\0');
+    if (!up_.Encode(std::span(values).first(n), std::as_writable_bytes(std::span(payload)))) {
+      return absl::InvalidArgumentError("the pseudo-gradient is not finite");
+    }
+    digests.push_back(ChunkDigest(AsBytes(payload)));
+    coded.object.bytes += payload.size();
+    chunks->push_back(std::move(payload));
+    return absl::OkStatus();
+  }));
+  coded.object.chunks = static_cast<uint32_t>(chunks->size());
+  coded.object.root = RootDigest(digests);
+  coded.chunks = code_ = std::move(chunks);
+  sent_in_progress_ = true;
+  return coded;
+}
+
+void Replica::Resolve(bool included) {
+  if (!code_) return;
+  const ScopedFloatMode mode;
+  if (included) {
+    std::vector<float> decoded(std::min<uint64_t>(kChunkElements, parameters_.size()));
+    absl::Status status =
+        ForEachChunk(residual_.size(), [&](uint64_t chunk, uint64_t at, uint64_t n) -> absl::Status {
+          std::span<float> d = std::span(decoded).first(n);
+          RETURN_IF_ERROR(DecodeChunk(up_, (*code_)[chunk], d));
+          ResidualAfter(options_.residual_decay, Part(parameters_, at, n), Part(sent_, at, n), d, Part(residual_, at, n));
+          return absl::OkStatus();
+        });
+    LONGHAUL_CHECK(status.ok(), "a worker can decode what it coded");
+    progress_from_sent_ = sent_in_progress_;
+  }
+  if (!progress_from_sent_) sent_.clear();
+  sent_in_progress_ = false;
+  code_.reset();
+}
+
+absl::Status Replica::Apply(const CommitView& commit, const std::vector<std::string>& chunks) {
+  const ScopedFloatMode mode;
+  if (commit.version != version_.Next() || chunks.size() != ChunkCount(parameters_.size())) {
+    return absl::InvalidArgumentError("an aggregate of the wrong version or size");
+  }
+  const float lr = std::bit_cast<float>(commit.outer_lr_bits);
+  const float momentum = std::bit_cast<float>(commit.outer_momentum_bits);
+  const size_t most = std::min<uint64_t>(kChunkElements, parameters_.size());
+  std::vector<float> delta(most), before(most), local(most);
+  RETURN_IF_ERROR(ForEachChunk(parameters_.size(), [&](uint64_t chunk, uint64_t at, uint64_t n) -> absl::Status {
+    std::span<float> mean = std::span(delta).first(n);
+    RETURN_IF_ERROR(DecodeChunk(down_, chunks[chunk], mean));
+    std::span<float> global = Part(parameters_, at, n);
+    std::span<float> from = std::span(before).first(n);
+    std::copy_n((progress_from_sent_ ? Part(sent_, at, n) : global).begin(), n, from.begin());
+    NesterovStep(mean, lr, momentum, global, Part(momentum_, at, n));
+    std::span<float> theta = std::span(local).first(n);
+    trainer_.GetParameters(at, theta);
+    Rebase(from, global, theta);
+    trainer_.SetParameters(at, theta);
+    return absl::OkStatus();
+  }));
+  if (std::exchange(progress_from_sent_, false)) sent_.clear();
+  version_ = commit.version;
+  hash_ = StateHash(parameters_, momentum_);
+  return absl::OkStatus();
+}
+
+void Replica::ResetProgress(bool inner_state, bool residual) {
+  trainer_.SetParameters(0, parameters_);
+  if (inner_state) trainer_.ResetInnerState();
+  sent_in_progress_ = false;
+  progress_from_sent_ = false;
+  if (!residual) return;
+  std::fill(residual_.begin(), residual_.end(), 0.0f);
+  sent_.clear();
+  code_.reset();
+}
+
+}  // namespace longhaul

@@ -1,0 +1,150 @@
+#include "worker/training.h"
+
+#include <chrono>
+#include <cmath>
+#include <utility>
+
+#include "common/check.h"
+#include "common/log.h"
+
+namespace longhaul {
+namespace {
+
+int64_t MonotonicNs() {
+  return std::chrono::duration_cast<Duration>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+Replica::Options ReplicaOptions(const RunConfig& config) {
+  return {*CodecByName(config.sync.codec), *CodecByName(config.sync.codec_down),
+          static_cast<float>(config.sync.error_feedback)};
+}
+
+}  // namespace
+
+TrainingThread::TrainingThread(Options options, Post post)
+    : config_(std::move(options.config)),
+      trainer_(std::move(options.trainer)),
+      corpus_(std::move(options.corpus)),
+      replica_(ReplicaOptions(config_), *trainer_),
+      post_(std::move(post)) {
+  if (corpus_) order_ = std::make_unique<SampleOrder>(config_.run.seed, corpus_->training_samples());
+  thread_ = std::thread([this] { Run(); });
+}
+
+TrainingThread::~TrainingThread() {
+  jobs_.Close();
+  thread_.join();
+}
+
+void TrainingThread::Start(WorkerRequest job, Chunks chunks) {
+  LONGHAUL_CHECK(jobs_.TryPush({std::move(job), std::move(chunks)}), "the core starts few jobs at a time");
+}
+
+void TrainingThread::Run() {
+  while (std::optional<Job> job = jobs_.Pop()) {
+    std::visit([&](const auto& request) { Do(request, job->chunks); }, job->request);
+    if (first_step_ns_ != 0) last_ns_ = MonotonicNs();
+  }
+}
+
+TrainingThread::Progress TrainingThread::progress() const {
+  Progress p{.steps = steps_, .computing_ns = computing_ns_, .loss = loss_};
+  const int64_t first = first_step_ns_;
+  if (first != 0) p.total_ns = static_cast<uint64_t>(last_ns_ - first);
+  return p;
+}
+
+std::vector<uint16_t> TrainingThread::TokensAt(const std::vector<uint64_t>& positions) const {
+  std::vector<uint16_t> tokens(corpus_ ? positions.size() * kSampleTokens : 0);
+  for (size_t i = 0; i < positions.size() && corpus_; ++i) {
+    corpus_->ReadSample(order_->Sample(positions[i]), std::span(tokens).subspan(i * kSampleTokens, kSampleTokens));
+  }
+  return tokens;
+}
+
+void TrainingThread::Do(const TrainStep& job, const Chunks&) {
+  const int64_t begin = MonotonicNs();
+  if (first_step_ns_ == 0) first_step_ns_ = last_ns_ = begin;
+  const std::vector<uint16_t> tokens = TokensAt(job.positions);
+  absl::StatusOr<StepOutput> out = trainer_->Step({job.step, job.positions, tokens});
+  StepDone done{.finite = out.ok() && std::isfinite(out->loss)};
+  if (!out.ok()) LogError("training step failed: " + std::string(out.status().message()));
+  if (done.finite) loss_ = done.loss = out->loss;
+  computing_ns_ += static_cast<uint64_t>(MonotonicNs() - begin);
+  ++steps_;
+  post_(done, nullptr);
+}
+
+void TrainingThread::Do(const CodeContribution& job, const Chunks&) {
+  ObjectInfo object{.id = {ObjectKind::kContribution, job.generation, FragmentId{0}, job.base, job.id}};
+  absl::StatusOr<Replica::Coded> coded = replica_.Code();
+  if (!coded.ok()) {
+    LogError(std::string(coded.status().message()));
+    return post_(ContributionCoded{object}, nullptr);
+  }
+  coded->object.id = object.id;
+  post_(ContributionCoded{coded->object}, coded->chunks);
+}
+
+void TrainingThread::Do(const ApplyCommit& job, const Chunks& chunks) {
+  absl::Status status = replica_.Apply(job.commit, *chunks);
+  if (!status.ok()) LogError("aggregate of version " + std::to_string(job.commit.version.value) + ": " +
+                             std::string(status.message()));
+  post_(CommitApplied{replica_.state()}, nullptr);
+}
+
+void TrainingThread::Do(const LoadState& job, const Chunks& chunks) {
+  absl::Status status = replica_.Load(job.object.id.version, *chunks);
+  if (!status.ok()) LogError("state: " + std::string(status.message()));
+  post_(StateLoaded{replica_.state()}, nullptr);
+}
+
+void TrainingThread::Do(const ResolveContribution& job, const Chunks&) {
+  replica_.Resolve(job.included);
+  post_(JobDone{}, nullptr);
+}
+
+void TrainingThread::Do(const ResetProgress& job, const Chunks&) {
+  replica_.ResetProgress(job.inner_state, job.residual);
+  post_(JobDone{}, nullptr);
+}
+
+void TrainingThread::Do(const RunRequest& job, const Chunks&) {
+  RequestDone done = job.request.kind == RequestKind::kEvaluate ? Evaluate(job.request) : Sample(job.request);
+  done.request = job.request.id;
+  post_(RequestFinished{done}, nullptr);
+}
+
+RequestDone TrainingThread::Evaluate(const WorkRequest&) {
+  RequestDone done;
+  const uint64_t samples = corpus_ ? std::min(kMaxEvaluationSamples, corpus_->validation_samples()) : 0;
+  std::vector<uint16_t> tokens(samples * kSampleTokens);
+  for (uint64_t i = 0; i < samples; ++i) {
+    corpus_->ReadValidationSample(i, std::span(tokens).subspan(i * kSampleTokens, kSampleTokens));
+  }
+  absl::StatusOr<StepOutput> out = trainer_->Evaluate(replica_.parameters(), tokens);
+  if (!out.ok()) {
+    done.error = std::string(out.status().message());
+    return done;
+  }
+  done.loss = out->loss;
+  done.tokens = out->targets;
+  return done;
+}
+
+RequestDone TrainingThread::Sample(const WorkRequest& request) {
+  RequestDone done;
+  std::vector<uint16_t> prompt;
+  for (char c : request.prompt) prompt.push_back(static_cast<uint8_t>(c));
+  auto out = trainer_->Sample(replica_.parameters(), prompt, request.tokens, config_.run.seed);
+  if (!out.ok()) {
+    done.error = std::string(out.status().message());
+    return done;
+  }
+  done.text = request.prompt;
+  for (uint16_t token : *out) done.text.push_back(static_cast<char>(token));
+  done.tokens = out->size();
+  return done;
+}
+
+}  // namespace longhaul
