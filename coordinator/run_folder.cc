@@ -1,0 +1,210 @@
+#include "coordinator/run_folder.h"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
+#include <algorithm>
+
+#include "common/log.h"
+#include "common/rng.h"
+#include "common/status_macros.h"
+#include "coordinator/core/coordinator.h"
+#include "model/hugging_face.h"
+#include "model/parameter_table.h"
+#include "proto/chunk.h"
+#include "proto/codec.h"
+#include "sync/state_hash.h"
+
+namespace longhaul {
+namespace {
+
+constexpr char kServerKey[] = "keys/server.key";
+
+std::string Hex16(uint64_t value) {
+  ByteWriter w;
+  w.U64(value);
+  return ToHex(AsBytes(w.str()));
+}
+
+// What must not change between starts of one run. Addresses and where files are may.
+RunConfig Fixed(RunConfig config) {
+  config.network = {};
+  config.run.output_dir.clear();
+  config.run.rounds = 0;
+  config.run.min_workers = 0;
+  config.run.patience = 0;
+  config.checkpoint = {};
+  config.data.train.clear();
+  return config;
+}
+
+absl::Status CheckSameRun(const RunStarted& started, const RunStartOptions& options) {
+  ASSIGN_OR_RETURN(RunConfig before, DecodeRunConfig(AsBytes(started.run_config)));
+  if (Fixed(before) != Fixed(options.config)) {
+    return absl::InvalidArgumentError(
+        "this run folder holds a run with other settings (model, data, train, sync or round). "
+        "Use the old settings, another run.output_dir, or --resume with a checkpoint in a new folder");
+  }
+  if (started.data_identity != options.data_identity) {
+    return absl::InvalidArgumentError("this run trains on data " + ToHex(started.data_identity) + ", but data.train is " +
+                                      ToHex(options.data_identity));
+  }
+  return absl::OkStatus();
+}
+
+absl::StatusOr<std::vector<float>> FirstParameters(const RunStartOptions& options) {
+  if (options.config.model.init_from.empty()) {
+    return InitialParameters(MakeParameterTable(options.shape), options.config.run.seed);
+  }
+  ASSIGN_OR_RETURN(std::unique_ptr<Storage> folder, OpenFileStorage(options.config.model.init_from));
+  ASSIGN_OR_RETURN(HuggingFaceModel model, ReadHuggingFace(*folder, ""));
+  return std::move(model.parameters);
+}
+
+Generation NextGeneration(const State& state, const RunStartOptions& options) {
+  return {state.generation.counter + 1, options.random_generation};
+}
+
+// Version 0 of a new run, as a checkpoint and the first record.
+absl::StatusOr<Record> BeginRun(RunFolder& folder, const RunStartOptions& options) {
+  ASSIGN_OR_RETURN(std::vector<float> parameters, FirstParameters(options));
+  const std::vector<float> momentum(parameters.size());
+  RunStarted started;
+  started.run_id = Hex16(options.random_run);
+  started.run_config = EncodeRunConfig(options.config);
+  started.generation = {1, options.random_generation};
+  started.parameters = parameters.size();
+  started.data_identity = options.data_identity;
+  started.positions = options.positions;
+  started.snapshot = StateObject(started.generation, Version{0}, parameters.size(), StateHash(parameters, momentum));
+  ByteWriter ledger;
+  Ledger(options.positions).Encode(ledger);
+  CheckpointContents contents{.shape = options.shape,
+                              .parameters = parameters,
+                              .momentum = momentum,
+                              .ledger = ledger.str(),
+                              .state = {.run = started.run_id,
+                                        .generation = started.generation,
+                                        .round = 0,
+                                        .fragments = {{Version{0}, started.snapshot.root}},
+                                        .data_identity = options.data_identity,
+                                        .seed = options.config.run.seed}};
+  const std::string path = CheckpointFolder(kCheckpoints, 0);
+  RETURN_IF_ERROR(folder.storage().Remove(path));  // of a start that did not get as far as the journal
+  RETURN_IF_ERROR(WriteCheckpoint(folder.storage(), path, contents));
+  return Record{Timestamp{}, std::move(started)};
+}
+
+CheckpointContents ContentsOf(const Checkpoint& c) {
+  return {c.shape, c.parameters, c.momentum, c.residual, c.ledger, c.state};
+}
+
+// A new generation from a checkpoint, ours or another run's. Later checkpoints of this folder are void.
+absl::StatusOr<Record> BeginGeneration(RunFolder& folder, const RunStartOptions& options, const State& state) {
+  ASSIGN_OR_RETURN(std::unique_ptr<Storage> source, OpenFileStorage(options.resume_from));
+  ASSIGN_OR_RETURN(Checkpoint checkpoint, ReadCheckpoint(*source, ""));
+  if (checkpoint.state.fragments.size() != 1 || checkpoint.shape != options.shape) {
+    return absl::InvalidArgumentError(options.resume_from + " holds another model than run.toml describes");
+  }
+  if (checkpoint.state.data_identity != options.data_identity) {
+    return absl::InvalidArgumentError(options.resume_from + " was trained on data " +
+                                      ToHex(checkpoint.state.data_identity) + ", but data.train is " +
+                                      ToHex(options.data_identity));
+  }
+  const CheckpointFragment& fragment = checkpoint.state.fragments[0];
+  Storage& storage = folder.storage();
+  const std::string path = CheckpointFolder(kCheckpoints, fragment.version.value);
+  for (const std::string& other : ListCheckpoints(storage, kCheckpoints)) {
+    if (other > path) RETURN_IF_ERROR(storage.Remove(other));
+  }
+  if (!storage.Exists(path)) RETURN_IF_ERROR(WriteCheckpoint(storage, path, ContentsOf(checkpoint)));
+  RETURN_IF_ERROR(storage.Remove(kReducerFolder));
+  const Generation generation = NextGeneration(state, options);
+  return Record{state.now,
+                GenerationStarted{generation,
+                                  StateObject(generation, fragment.version, checkpoint.parameters.size(), fragment.state_hash),
+                                  checkpoint.ledger}};
+}
+
+// The newest intact checkpoint from which the kept commits lead to the current version.
+absl::StatusOr<Checkpoint> FindCheckpoint(Storage& storage, const State& state) {
+  std::string problems;
+  for (const std::string& path : ListCheckpoints(storage, kCheckpoints)) {
+    absl::StatusOr<Checkpoint> checkpoint = ReadCheckpoint(storage, path);
+    if (!checkpoint.ok()) {
+      problems += "\n  " + std::string(checkpoint.status().message());
+      LogWarning("checkpoint passed over: " + std::string(checkpoint.status().message()));
+      continue;
+    }
+    const CheckpointFragment& fragment = checkpoint->state.fragments.at(0);
+    auto hash = state.hashes.find(fragment.version);
+    if (hash != state.hashes.end() && hash->second == fragment.state_hash) return checkpoint;
+  }
+  return absl::DataLossError("no intact checkpoint fits the journal" + problems);
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<RunFolder>> RunFolder::Open(const std::string& path) {
+  std::unique_ptr<RunFolder> folder(new RunFolder);
+  folder->path_ = path;
+  ASSIGN_OR_RETURN(folder->storage_, OpenFileStorage(path));
+  folder->lock_ = ::open((path + "/lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  if (folder->lock_ < 0 || ::flock(folder->lock_, LOCK_EX | LOCK_NB) != 0) {
+    return absl::FailedPreconditionError("another coordinator is running in " + path + "; stop it first");
+  }
+  RETURN_IF_ERROR(folder->storage_->MakeFolder("keys"));
+  if (!folder->storage_->Exists(kServerKey)) {
+    RETURN_IF_ERROR(WriteKeyFile(path + "/" + kServerKey, CurveKeyPair::Generate()));
+  }
+  ASSIGN_OR_RETURN(folder->keys_, ReadCurveKeyFile(path + "/" + kServerKey));
+  return folder;
+}
+
+RunFolder::~RunFolder() {
+  if (lock_ >= 0) ::close(lock_);
+}
+
+ObjectInfo StateObject(const Generation& generation, Version version, uint64_t parameters, const Digest& hash) {
+  return {.id = {ObjectKind::kState, generation, FragmentId{0}, version, {}},
+          .chunks = static_cast<uint32_t>((parameters + kChunkElements - 1) / kChunkElements),
+          .bytes = 2 * sizeof(float) * parameters,
+          .root = hash};
+}
+
+absl::Status AppendRecords(Journal& journal, const std::vector<Record>& records) {
+  for (const Record& record : records) RETURN_IF_ERROR(journal.Append(EncodeRecord(record)));
+  return records.empty() ? absl::OkStatus() : journal.Sync();
+}
+
+absl::StatusOr<RunStart> StartRun(RunFolder& folder, const RunStartOptions& options) {
+  RunStart start;
+  ASSIGN_OR_RETURN(Journal::Opened opened, Journal::Open(folder.storage(), "journal"));
+  start.journal = std::move(opened.journal);
+  start.restarted = !opened.payloads.empty();
+  if (opened.cut_bytes > 0) {
+    LogWarning("the journal ended in " + std::to_string(opened.cut_bytes) + " torn bytes, which were cut off");
+  }
+  for (const std::string& payload : opened.payloads) {
+    ASSIGN_OR_RETURN(Record record, DecodeRecord(AsBytes(payload)));
+    if (const auto* started = std::get_if<RunStarted>(&record.body)) RETURN_IF_ERROR(CheckSameRun(*started, options));
+    Coordinator::Apply(start.state, record);
+  }
+  auto append = [&start](const Record& record) {
+    Coordinator::Apply(start.state, record);
+    return AppendRecords(*start.journal, {record});
+  };
+  if (!start.state.started) {
+    ASSIGN_OR_RETURN(Record begin, BeginRun(folder, options));
+    RETURN_IF_ERROR(append(begin));
+  }
+  if (!options.resume_from.empty()) {
+    ASSIGN_OR_RETURN(Record begin, BeginGeneration(folder, options, start.state));
+    RETURN_IF_ERROR(append(begin));
+  }
+  ASSIGN_OR_RETURN(start.checkpoint, FindCheckpoint(folder.storage(), start.state));
+  return start;
+}
+
+}  // namespace longhaul

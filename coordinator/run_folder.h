@@ -1,0 +1,75 @@
+// A run's folder on disk, and how a run starts, starts again, or starts from a checkpoint.
+//
+//   run.toml  keys/  journal/  checkpoints/  reducer/  log.jsonl  events/  lock
+//
+// One process at a time: the folder is locked while a RunFolder lives.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "common/storage.h"
+#include "coordinator/core/record.h"
+#include "coordinator/core/state.h"
+#include "coordinator/journal.h"
+#include "model/checkpoint.h"
+#include "model/llama.h"
+#include "proto/run_config.h"
+#include "transport/keys.h"
+
+namespace longhaul {
+
+inline constexpr char kCheckpoints[] = "checkpoints";
+inline constexpr char kReducerFolder[] = "reducer";
+
+class RunFolder {
+ public:
+  // Creates what is missing. FailedPrecondition when another process has it.
+  static absl::StatusOr<std::unique_ptr<RunFolder>> Open(const std::string& path);
+  ~RunFolder();
+  RunFolder(const RunFolder&) = delete;
+  RunFolder& operator=(const RunFolder&) = delete;
+
+  const std::string& path() const { return path_; }
+  Storage& storage() { return *storage_; }
+  const CurveKeyPair& keys() const { return keys_; }
+
+ private:
+  RunFolder() = default;
+  std::string path_;
+  int lock_ = -1;
+  std::unique_ptr<Storage> storage_;
+  CurveKeyPair keys_;
+};
+
+// The state object of one version: what a joiner fetches; its root is the state hash.
+ObjectInfo StateObject(const Generation& generation, Version version, uint64_t parameters, const Digest& hash);
+
+// Everything the coordinator's process starts from.
+struct RunStart {
+  std::unique_ptr<Journal> journal;
+  State state;
+  bool restarted = false;  // there was a journal
+  Checkpoint checkpoint;   // newest intact one whose version is still covered by the kept commits
+};
+
+struct RunStartOptions {
+  RunConfig config;
+  LlamaShape shape;
+  Digest data_identity{};
+  uint64_t positions = 0;    // size of the ledger: training samples times data epochs
+  std::string resume_from;   // a checkpoint folder; "" = continue, or begin
+  uint64_t random_run = 0;   // random numbers, used when a run or a generation begins
+  uint64_t random_generation = 0;
+};
+
+// InvalidArgument when the journal is of another configuration or data (both are named), DataLoss when journal or checkpoints
+// are damaged.
+absl::StatusOr<RunStart> StartRun(RunFolder& folder, const RunStartOptions& options);
+
+// Appends and syncs.
+absl::Status AppendRecords(Journal& journal, const std::vector<Record>& records);
+
+}  // namespace longhaul
