@@ -6,7 +6,8 @@
 # longhaul_program(NAME SOURCES ... [DEPS ...])
 
 function(longhaul_compile_options target)
-  target_compile_options(${target} PRIVATE -Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers)
+  target_compile_options(${target} PRIVATE -Wall -Wextra -Wno-unused-parameter -Wno-missing-field-initializers
+                         -Wno-restrict)  # restrict: false alarms of g++ 12 on std::string (GCC bug 105651)
   if(LONGHAUL_WERROR)
     target_compile_options(${target} PRIVATE -Werror)
   endif()

@@ -43,7 +43,8 @@ std::optional<RecordHeader> ParseRecord(std::string_view bytes) {
   h.length = r.U32(), h.sequence = r.U64(), h.durable = r.U64();
   r.Read(h.chain);
   const uint64_t checksum = r.U64();
-  if (!r.ok() || h.length > kMaxRecordBytes || bytes.size() - kHeaderBytes < h.length) return std::nullopt;
+  if (!r.ok() || h.length > kMaxRecordBytes || bytes.size() - kHeaderBytes < h.length)
+    return std::nullopt;
   std::string covered(bytes.substr(0, kHeaderBytes - 8));
   covered.append(bytes.substr(kHeaderBytes, h.length));
   if (Xxh3(AsBytes(covered)) != checksum) return std::nullopt;
@@ -54,7 +55,8 @@ std::optional<RecordHeader> ParseRecord(std::string_view bytes) {
 uint64_t DurableStatedIn(std::string_view bytes) {
   uint64_t durable = 0;
   const char first = static_cast<char>(kMagic & 0xff);
-  for (size_t at = bytes.find(first); at != std::string_view::npos; at = bytes.find(first, at + 1)) {
+  for (size_t at = bytes.find(first); at != std::string_view::npos;
+       at = bytes.find(first, at + 1)) {
     if (auto h = ParseRecord(bytes.substr(at))) durable = std::max(durable, h->durable);
   }
   return durable;
@@ -72,9 +74,10 @@ bool IsSegment(const std::string& name) {
 }
 
 absl::Status Damaged(const std::string& path, uint64_t sequence, const std::string& what) {
-  return absl::DataLossError("journal " + path + ": record " + std::to_string(sequence) + " " + what +
-                             " although it was durable. Restore the file, or start a new generation from a checkpoint: "
-                             "longhaul coordinator --resume CHECKPOINT");
+  return absl::DataLossError(
+      "journal " + path + ": record " + std::to_string(sequence) + " " + what +
+      " although it was durable. Restore the file, or start a new generation from a checkpoint: "
+      "longhaul coordinator --resume CHECKPOINT");
 }
 
 // Reads segment after segment.
@@ -133,7 +136,8 @@ absl::StatusOr<Journal::Opened> Journal::Open(Storage& storage, const std::strin
       return Damaged(path, replay.sequence() + 1, "is damaged");
     }
     opened.cut_bytes = damaged.size();
-    RETURN_IF_ERROR(WriteAtomically(storage, path, AsBytes(std::string_view(bytes).substr(0, replay.good_bytes()))));
+    RETURN_IF_ERROR(WriteAtomically(
+        storage, path, AsBytes(std::string_view(bytes).substr(0, replay.good_bytes()))));
   }
   opened.journal.reset(new Journal(storage, folder));
   opened.journal->sequence_ = opened.journal->durable_ = replay.sequence();
@@ -144,14 +148,17 @@ absl::StatusOr<Journal::Opened> Journal::Open(Storage& storage, const std::strin
 }
 
 absl::Status Journal::StartSegment(uint64_t number) {
-  ASSIGN_OR_RETURN(file_, storage_.OpenAppend(folder_ + "/" + SegmentName(number), /*truncate=*/true));
+  ASSIGN_OR_RETURN(file_,
+                   storage_.OpenAppend(folder_ + "/" + SegmentName(number), /*truncate=*/true));
   return storage_.SyncFolder(folder_);
 }
 
 absl::Status Journal::Append(std::string_view payload) {
-  if (payload.size() > kMaxRecordBytes) return absl::InvalidArgumentError("a journal record is too long");
+  if (payload.size() > kMaxRecordBytes)
+    return absl::InvalidArgumentError("a journal record is too long");
   chain_ = NextChain(chain_, payload);
-  std::string bytes = EncodeHeader({static_cast<uint32_t>(payload.size()), ++sequence_, durable_, chain_});
+  std::string bytes =
+      EncodeHeader({static_cast<uint32_t>(payload.size()), ++sequence_, durable_, chain_});
   const uint64_t checksum = Xxh3(AsBytes(bytes + std::string(payload)));
   ByteWriter w;
   w.U64(checksum);

@@ -1,15 +1,17 @@
 // The journal: decisions in order, durable before anything that follows from them is sent.
 //
 // A folder of segments 000001.log, 000002.log, ...; every start opens a new one. A record on disk:
-//   magic u32 | payload length u32 | sequence u64 | durable u64 | chain 32 bytes | xxh3-64 over all of the above and the payload |
-//   payload
-// `sequence` counts from 1 over all segments. `durable` is the highest sequence known to be synced when this record was
-// written. chain(n) = BLAKE2b(chain(n-1) ‖ payload(n)).
+//   magic u32 | payload length u32 | sequence u64 | durable u64 | chain 32 bytes | xxh3-64 over all
+//   of the above and the payload | payload
+// `sequence` counts from 1 over all segments. `durable` is the highest sequence known to be synced
+// when this record was written. chain(n) = BLAKE2b(chain(n-1) ‖ payload(n)).
 //
-// Reading: records up to the first damaged one are good. When any later record proves that the damaged one had been durable,
-// the journal is refused (DataLoss). Otherwise the damage is a torn tail of a crash, which nobody was told about: it is cut off.
+// Reading: records up to the first damaged one are good. When any later record proves that the
+// damaged one had been durable, the journal is refused (DataLoss). Otherwise the damage is a torn
+// tail of a crash, which nobody was told about: it is cut off.
 //
-// Thread rule: one owner. After a failed Append or Sync the process must end (the state of the file is unknown).
+// Thread rule: one owner. After a failed Append or Sync the process must end (the state of the file
+// is unknown).
 #pragma once
 
 #include <cstdint>

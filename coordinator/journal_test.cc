@@ -29,7 +29,9 @@ class JournalTest : public testing::Test {
     ASSERT_TRUE(opened.journal->Sync().ok());
   }
   std::string Bytes() { return ReadWhole(*storage_, "j/000001.log", 1 << 20).value(); }
-  void Put(const std::string& bytes) { ASSERT_TRUE(WriteAtomically(*storage_, "j/000001.log", AsBytes(bytes)).ok()); }
+  void Put(const std::string& bytes) {
+    ASSERT_TRUE(WriteAtomically(*storage_, "j/000001.log", AsBytes(bytes)).ok());
+  }
 
   std::string root_;
   std::unique_ptr<Storage> storage_;

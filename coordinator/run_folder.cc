@@ -44,11 +44,12 @@ absl::Status CheckSameRun(const RunStarted& started, const RunStartOptions& opti
   if (Fixed(before) != Fixed(options.config)) {
     return absl::InvalidArgumentError(
         "this run folder holds a run with other settings (model, data, train, sync or round). "
-        "Use the old settings, another run.output_dir, or --resume with a checkpoint in a new folder");
+        "Use the old settings, another run.output_dir, or --resume with a checkpoint in a new "
+        "folder");
   }
   if (started.data_identity != options.data_identity) {
-    return absl::InvalidArgumentError("this run trains on data " + ToHex(started.data_identity) + ", but data.train is " +
-                                      ToHex(options.data_identity));
+    return absl::InvalidArgumentError("this run trains on data " + ToHex(started.data_identity) +
+                                      ", but data.train is " + ToHex(options.data_identity));
   }
   return absl::OkStatus();
 }
@@ -57,7 +58,8 @@ absl::StatusOr<std::vector<float>> FirstParameters(const RunStartOptions& option
   if (options.config.model.init_from.empty()) {
     return InitialParameters(MakeParameterTable(options.shape), options.config.run.seed);
   }
-  ASSIGN_OR_RETURN(std::unique_ptr<Storage> folder, OpenFileStorage(options.config.model.init_from));
+  ASSIGN_OR_RETURN(std::unique_ptr<Storage> folder,
+                   OpenFileStorage(options.config.model.init_from));
   ASSIGN_OR_RETURN(HuggingFaceModel model, ReadHuggingFace(*folder, ""));
   return std::move(model.parameters);
 }
@@ -77,7 +79,8 @@ absl::StatusOr<Record> BeginRun(RunFolder& folder, const RunStartOptions& option
   started.parameters = parameters.size();
   started.data_identity = options.data_identity;
   started.positions = options.positions;
-  started.snapshot = StateObject(started.generation, Version{0}, parameters.size(), StateHash(parameters, momentum));
+  started.snapshot = StateObject(started.generation, Version{0}, parameters.size(),
+                                 StateHash(parameters, momentum));
   ByteWriter ledger;
   Ledger(options.positions).Encode(ledger);
   CheckpointContents contents{.shape = options.shape,
@@ -91,7 +94,8 @@ absl::StatusOr<Record> BeginRun(RunFolder& folder, const RunStartOptions& option
                                         .data_identity = options.data_identity,
                                         .seed = options.config.run.seed}};
   const std::string path = CheckpointFolder(kCheckpoints, 0);
-  RETURN_IF_ERROR(folder.storage().Remove(path));  // of a start that did not get as far as the journal
+  RETURN_IF_ERROR(
+      folder.storage().Remove(path));  // of a start that did not get as far as the journal
   RETURN_IF_ERROR(WriteCheckpoint(folder.storage(), path, contents));
   return Record{Timestamp{}, std::move(started)};
 }
@@ -100,17 +104,20 @@ CheckpointContents ContentsOf(const Checkpoint& c) {
   return {c.shape, c.parameters, c.momentum, c.residual, c.ledger, c.state};
 }
 
-// A new generation from a checkpoint, ours or another run's. Later checkpoints of this folder are void.
-absl::StatusOr<Record> BeginGeneration(RunFolder& folder, const RunStartOptions& options, const State& state) {
+// A new generation from a checkpoint, ours or another run's. Later checkpoints of this folder are
+// void.
+absl::StatusOr<Record> BeginGeneration(RunFolder& folder, const RunStartOptions& options,
+                                       const State& state) {
   ASSIGN_OR_RETURN(std::unique_ptr<Storage> source, OpenFileStorage(options.resume_from));
   ASSIGN_OR_RETURN(Checkpoint checkpoint, ReadCheckpoint(*source, ""));
   if (checkpoint.state.fragments.size() != 1 || checkpoint.shape != options.shape) {
-    return absl::InvalidArgumentError(options.resume_from + " holds another model than run.toml describes");
+    return absl::InvalidArgumentError(options.resume_from +
+                                      " holds another model than run.toml describes");
   }
   if (checkpoint.state.data_identity != options.data_identity) {
     return absl::InvalidArgumentError(options.resume_from + " was trained on data " +
-                                      ToHex(checkpoint.state.data_identity) + ", but data.train is " +
-                                      ToHex(options.data_identity));
+                                      ToHex(checkpoint.state.data_identity) +
+                                      ", but data.train is " + ToHex(options.data_identity));
   }
   const CheckpointFragment& fragment = checkpoint.state.fragments[0];
   Storage& storage = folder.storage();
@@ -118,12 +125,14 @@ absl::StatusOr<Record> BeginGeneration(RunFolder& folder, const RunStartOptions&
   for (const std::string& other : ListCheckpoints(storage, kCheckpoints)) {
     if (other > path) RETURN_IF_ERROR(storage.Remove(other));
   }
-  if (!storage.Exists(path)) RETURN_IF_ERROR(WriteCheckpoint(storage, path, ContentsOf(checkpoint)));
+  if (!storage.Exists(path))
+    RETURN_IF_ERROR(WriteCheckpoint(storage, path, ContentsOf(checkpoint)));
   RETURN_IF_ERROR(storage.Remove(kReducerFolder));
   const Generation generation = NextGeneration(state, options);
   return Record{state.now,
                 GenerationStarted{generation,
-                                  StateObject(generation, fragment.version, checkpoint.parameters.size(), fragment.state_hash),
+                                  StateObject(generation, fragment.version,
+                                              checkpoint.parameters.size(), fragment.state_hash),
                                   checkpoint.ledger}};
 }
 
@@ -152,7 +161,8 @@ absl::StatusOr<std::unique_ptr<RunFolder>> RunFolder::Open(const std::string& pa
   ASSIGN_OR_RETURN(folder->storage_, OpenFileStorage(path));
   folder->lock_ = ::open((path + "/lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
   if (folder->lock_ < 0 || ::flock(folder->lock_, LOCK_EX | LOCK_NB) != 0) {
-    return absl::FailedPreconditionError("another coordinator is running in " + path + "; stop it first");
+    return absl::FailedPreconditionError("another coordinator is running in " + path +
+                                         "; stop it first");
   }
   RETURN_IF_ERROR(folder->storage_->MakeFolder("keys"));
   if (!folder->storage_->Exists(kServerKey)) {
@@ -166,7 +176,8 @@ RunFolder::~RunFolder() {
   if (lock_ >= 0) ::close(lock_);
 }
 
-ObjectInfo StateObject(const Generation& generation, Version version, uint64_t parameters, const Digest& hash) {
+ObjectInfo StateObject(const Generation& generation, Version version, uint64_t parameters,
+                       const Digest& hash) {
   return {.id = {ObjectKind::kState, generation, FragmentId{0}, version, {}},
           .chunks = static_cast<uint32_t>((parameters + kChunkElements - 1) / kChunkElements),
           .bytes = 2 * sizeof(float) * parameters,
@@ -184,11 +195,13 @@ absl::StatusOr<RunStart> StartRun(RunFolder& folder, const RunStartOptions& opti
   start.journal = std::move(opened.journal);
   start.restarted = !opened.payloads.empty();
   if (opened.cut_bytes > 0) {
-    LogWarning("the journal ended in " + std::to_string(opened.cut_bytes) + " torn bytes, which were cut off");
+    LogWarning("the journal ended in " + std::to_string(opened.cut_bytes) +
+               " torn bytes, which were cut off");
   }
   for (const std::string& payload : opened.payloads) {
     ASSIGN_OR_RETURN(Record record, DecodeRecord(AsBytes(payload)));
-    if (const auto* started = std::get_if<RunStarted>(&record.body)) RETURN_IF_ERROR(CheckSameRun(*started, options));
+    if (const auto* started = std::get_if<RunStarted>(&record.body))
+      RETURN_IF_ERROR(CheckSameRun(*started, options));
     Coordinator::Apply(start.state, record);
   }
   auto append = [&start](const Record& record) {

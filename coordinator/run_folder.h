@@ -45,7 +45,8 @@ class RunFolder {
 };
 
 // The state object of one version: what a joiner fetches; its root is the state hash.
-ObjectInfo StateObject(const Generation& generation, Version version, uint64_t parameters, const Digest& hash);
+ObjectInfo StateObject(const Generation& generation, Version version, uint64_t parameters,
+                       const Digest& hash);
 
 // Everything the coordinator's process starts from.
 struct RunStart {
@@ -59,14 +60,14 @@ struct RunStartOptions {
   RunConfig config;
   LlamaShape shape;
   Digest data_identity{};
-  uint64_t positions = 0;    // size of the ledger: training samples times data epochs
-  std::string resume_from;   // a checkpoint folder; "" = continue, or begin
-  uint64_t random_run = 0;   // random numbers, used when a run or a generation begins
+  uint64_t positions = 0;   // size of the ledger: training samples times data epochs
+  std::string resume_from;  // a checkpoint folder; "" = continue, or begin
+  uint64_t random_run = 0;  // random numbers, used when a run or a generation begins
   uint64_t random_generation = 0;
 };
 
-// InvalidArgument when the journal is of another configuration or data (both are named), DataLoss when journal or checkpoints
-// are damaged.
+// InvalidArgument when the journal is of another configuration or data (both are named), DataLoss
+// when journal or checkpoints are damaged.
 absl::StatusOr<RunStart> StartRun(RunFolder& folder, const RunStartOptions& options);
 
 // Appends and syncs.

@@ -30,7 +30,9 @@ absl::Status ForEachChunk(uint64_t elements, F&& f) {
 
 uint64_t ChunkCount(uint64_t elements) { return (elements + kChunkElements - 1) / kChunkElements; }
 
-std::span<float> Part(std::vector<float>& v, uint64_t at, uint64_t n) { return std::span(v).subspan(at, n); }
+std::span<float> Part(std::vector<float>& v, uint64_t at, uint64_t n) {
+  return std::span(v).subspan(at, n);
+}
 
 absl::Status DecodeChunk(const Codec& codec, const std::string& payload, std::span<float> out) {
   if (codec.Decode(AsBytes(payload), out)) return absl::OkStatus();
@@ -52,19 +54,22 @@ FragmentState Replica::state() const { return {FragmentId{0}, version_, hash_}; 
 
 absl::Status Replica::Load(Version version, const std::vector<std::string>& chunks) {
   const ScopedFloatMode mode;
-  if (chunks.size() != ChunkCount(parameters_.size())) return absl::InvalidArgumentError("a state of the wrong size");
-  RETURN_IF_ERROR(ForEachChunk(parameters_.size(), [&](uint64_t chunk, uint64_t at, uint64_t n) -> absl::Status {
-    const std::string& payload = chunks[chunk];
-    if (payload.size() != 2 * n * sizeof(float)) return absl::InvalidArgumentError("a state chunk of the wrong size");
-    std::memcpy(&parameters_[at], payload.data(), n * sizeof(float));
-    std::memcpy(&momentum_[at], payload.data() + n * sizeof(float), n * sizeof(float));
-    for (uint64_t i = at; i < at + n; ++i) {
-      if (!std::isfinite(parameters_[i]) || !std::isfinite(momentum_[i])) {
-        return absl::InvalidArgumentError("a state with a value that is not finite");
-      }
-    }
-    return absl::OkStatus();
-  }));
+  if (chunks.size() != ChunkCount(parameters_.size()))
+    return absl::InvalidArgumentError("a state of the wrong size");
+  RETURN_IF_ERROR(ForEachChunk(
+      parameters_.size(), [&](uint64_t chunk, uint64_t at, uint64_t n) -> absl::Status {
+        const std::string& payload = chunks[chunk];
+        if (payload.size() != 2 * n * sizeof(float))
+          return absl::InvalidArgumentError("a state chunk of the wrong size");
+        std::memcpy(&parameters_[at], payload.data(), n * sizeof(float));
+        std::memcpy(&momentum_[at], payload.data() + n * sizeof(float), n * sizeof(float));
+        for (uint64_t i = at; i < at + n; ++i) {
+          if (!std::isfinite(parameters_[i]) || !std::isfinite(momentum_[i])) {
+            return absl::InvalidArgumentError("a state with a value that is not finite");
+          }
+        }
+        return absl::OkStatus();
+      }));
   version_ = version;
   hash_ = StateHash(parameters_, momentum_);
   ResetProgress(/*inner_state=*/false, /*residual=*/false);
@@ -80,20 +85,22 @@ absl::StatusOr<Replica::Coded> Replica::Code() {
   Coded coded;
   std::vector<Digest> digests;
   std::vector<float> values(std::min<uint64_t>(kChunkElements, parameters_.size()));
-  RETURN_IF_ERROR(ForEachChunk(parameters_.size(), [&](uint64_t, uint64_t at, uint64_t n) -> absl::Status {
-    std::span<float> sent = Part(sent_, at, n);
-    trainer_.GetParameters(at, sent);
-    std::span<float> e = residual_.empty() ? std::span<float>() : Part(residual_, at, n);
-    WithResidual(options_.residual_decay, e, Part(parameters_, at, n), sent, std::span(values).first(n));
-    std::string payload(up_.EncodedBytes(n), '\0');
-    if (!up_.Encode(std::span(values).first(n), std::as_writable_bytes(std::span(payload)))) {
-      return absl::InvalidArgumentError("the pseudo-gradient is not finite");
-    }
-    digests.push_back(ChunkDigest(AsBytes(payload)));
-    coded.object.bytes += payload.size();
-    chunks->push_back(std::move(payload));
-    return absl::OkStatus();
-  }));
+  RETURN_IF_ERROR(
+      ForEachChunk(parameters_.size(), [&](uint64_t, uint64_t at, uint64_t n) -> absl::Status {
+        std::span<float> sent = Part(sent_, at, n);
+        trainer_.GetParameters(at, sent);
+        std::span<float> e = residual_.empty() ? std::span<float>() : Part(residual_, at, n);
+        WithResidual(options_.residual_decay, e, Part(parameters_, at, n), sent,
+                     std::span(values).first(n));
+        std::string payload(up_.EncodedBytes(n), '\0');
+        if (!up_.Encode(std::span(values).first(n), std::as_writable_bytes(std::span(payload)))) {
+          return absl::InvalidArgumentError("the pseudo-gradient is not finite");
+        }
+        digests.push_back(ChunkDigest(AsBytes(payload)));
+        coded.object.bytes += payload.size();
+        chunks->push_back(std::move(payload));
+        return absl::OkStatus();
+      }));
   coded.object.chunks = static_cast<uint32_t>(chunks->size());
   coded.object.root = RootDigest(digests);
   coded.chunks = code_ = std::move(chunks);
@@ -106,11 +113,12 @@ void Replica::Resolve(bool included) {
   const ScopedFloatMode mode;
   if (included) {
     std::vector<float> decoded(std::min<uint64_t>(kChunkElements, parameters_.size()));
-    absl::Status status =
-        ForEachChunk(residual_.size(), [&](uint64_t chunk, uint64_t at, uint64_t n) -> absl::Status {
+    absl::Status status = ForEachChunk(
+        residual_.size(), [&](uint64_t chunk, uint64_t at, uint64_t n) -> absl::Status {
           std::span<float> d = std::span(decoded).first(n);
           RETURN_IF_ERROR(DecodeChunk(up_, (*code_)[chunk], d));
-          ResidualAfter(options_.residual_decay, Part(parameters_, at, n), Part(sent_, at, n), d, Part(residual_, at, n));
+          ResidualAfter(options_.residual_decay, Part(parameters_, at, n), Part(sent_, at, n), d,
+                        Part(residual_, at, n));
           return absl::OkStatus();
         });
     LONGHAUL_CHECK(status.ok(), "a worker can decode what it coded");
@@ -130,19 +138,20 @@ absl::Status Replica::Apply(const CommitView& commit, const std::vector<std::str
   const float momentum = std::bit_cast<float>(commit.outer_momentum_bits);
   const size_t most = std::min<uint64_t>(kChunkElements, parameters_.size());
   std::vector<float> delta(most), before(most), local(most);
-  RETURN_IF_ERROR(ForEachChunk(parameters_.size(), [&](uint64_t chunk, uint64_t at, uint64_t n) -> absl::Status {
-    std::span<float> mean = std::span(delta).first(n);
-    RETURN_IF_ERROR(DecodeChunk(down_, chunks[chunk], mean));
-    std::span<float> global = Part(parameters_, at, n);
-    std::span<float> from = std::span(before).first(n);
-    std::copy_n((progress_from_sent_ ? Part(sent_, at, n) : global).begin(), n, from.begin());
-    NesterovStep(mean, lr, momentum, global, Part(momentum_, at, n));
-    std::span<float> theta = std::span(local).first(n);
-    trainer_.GetParameters(at, theta);
-    Rebase(from, global, theta);
-    trainer_.SetParameters(at, theta);
-    return absl::OkStatus();
-  }));
+  RETURN_IF_ERROR(ForEachChunk(
+      parameters_.size(), [&](uint64_t chunk, uint64_t at, uint64_t n) -> absl::Status {
+        std::span<float> mean = std::span(delta).first(n);
+        RETURN_IF_ERROR(DecodeChunk(down_, chunks[chunk], mean));
+        std::span<float> global = Part(parameters_, at, n);
+        std::span<float> from = std::span(before).first(n);
+        std::copy_n((progress_from_sent_ ? Part(sent_, at, n) : global).begin(), n, from.begin());
+        NesterovStep(mean, lr, momentum, global, Part(momentum_, at, n));
+        std::span<float> theta = std::span(local).first(n);
+        trainer_.GetParameters(at, theta);
+        Rebase(from, global, theta);
+        trainer_.SetParameters(at, theta);
+        return absl::OkStatus();
+      }));
   if (std::exchange(progress_from_sent_, false)) sent_.clear();
   version_ = commit.version;
   hash_ = StateHash(parameters_, momentum_);

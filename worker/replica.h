@@ -1,7 +1,8 @@
-// A worker's copies of the model and the arithmetic of DESIGN 5, steps 3 and 9. Drives the trainer's θ.
+// A worker's copies of the model and the arithmetic of DESIGN 5, steps 3 and 9. Drives the
+// trainer's θ.
 //
-// Thread rule: the trainer thread makes every call. Memory: four float32 copies of the fragment (θ̄, outer momentum, residual,
-// θ as sent) plus the coded contribution, beside what the trainer holds.
+// Thread rule: the trainer thread makes every call. Memory: four float32 copies of the fragment (θ̄,
+// outer momentum, residual, θ as sent) plus the coded contribution, beside what the trainer holds.
 #pragma once
 
 #include <cstdint>
@@ -17,7 +18,8 @@
 
 namespace longhaul {
 
-// Payloads of a chunked object, in order. Shared with the thread that sends or received them; never changed.
+// Payloads of a chunked object, in order. Shared with the thread that sends or received them; never
+// changed.
 using Chunks = std::shared_ptr<const std::vector<std::string>>;
 
 class Replica {
@@ -30,8 +32,9 @@ class Replica {
   // `trainer` outlives the replica.
   Replica(Options options, Trainer& trainer);
 
-  // θ̄ and momentum from a snapshot's chunks (θ̄ ‖ b, raw float32, kChunkElements each); θ = θ̄. The residual stays, a sent
-  // contribution is forgotten. InvalidArgument when sizes do not fit or a value is not finite.
+  // θ̄ and momentum from a snapshot's chunks (θ̄ ‖ b, raw float32, kChunkElements each); θ = θ̄. The
+  // residual stays, a sent contribution is forgotten. InvalidArgument when sizes do not fit or a
+  // value is not finite.
   absl::Status Load(Version version, const std::vector<std::string>& chunks);
 
   struct Coded {
@@ -40,7 +43,8 @@ class Replica {
   };
   // e' = βe + (θ̄ − θ), coded; θ is remembered as sent. InvalidArgument when a value is not finite.
   absl::StatusOr<Coded> Code();
-  // The sent contribution is decided. Included: e ← e' − decode(code), and local progress counts from θ_sent.
+  // The sent contribution is decided. Included: e ← e' − decode(code), and local progress counts
+  // from θ_sent.
   void Resolve(bool included);
   // One outer step from a committed aggregate; θ ← θ̄ + local progress.
   absl::Status Apply(const CommitView& commit, const std::vector<std::string>& chunks);
@@ -51,7 +55,6 @@ class Replica {
   const std::vector<float>& parameters() const { return parameters_; }
 
  private:
-
   const Options options_;
   Trainer& trainer_;
   const Codec& up_;
@@ -64,7 +67,8 @@ class Replica {
   std::vector<float> sent_;        // θ when the contribution was coded; empty: none
   Chunks code_;                    // what was sent
   bool sent_in_progress_ = false;  // θ still contains what was sent
-  bool progress_from_sent_ = false;  // local progress is θ − θ_sent (after inclusion) instead of θ − θ̄
+  bool progress_from_sent_ =
+      false;  // local progress is θ − θ_sent (after inclusion) instead of θ − θ̄
 };
 
 }  // namespace longhaul

@@ -38,21 +38,23 @@ class ToyTrainer : public Trainer {
     return out;
   }
 
-  absl::StatusOr<StepOutput> Evaluate(std::span<const float> values, std::span<const uint16_t>) override {
+  absl::StatusOr<StepOutput> Evaluate(std::span<const float> values,
+                                      std::span<const uint16_t>) override {
     double loss = 0;
     constexpr uint64_t kPositions = 8;  // far behind every training position
     for (uint64_t p = 0; p < kPositions; ++p) loss += Loss(values, ~p);
     return StepOutput{loss / kPositions, kPositions};
   }
 
-  absl::StatusOr<std::vector<uint16_t>> Sample(std::span<const float>, std::span<const uint16_t>, uint32_t,
-                                               uint64_t) override {
+  absl::StatusOr<std::vector<uint16_t>> Sample(std::span<const float>, std::span<const uint16_t>,
+                                               uint32_t, uint64_t) override {
     return std::vector<uint16_t>{};
   }
 
  private:
   float Target(uint64_t position, uint64_t i) const {
-    const auto bits = static_cast<int32_t>(Draw(options_.seed, {position, i}) >> 40);  // 24 bits: exact in a float
+    const auto bits = static_cast<int32_t>(Draw(options_.seed, {position, i}) >>
+                                           40);  // 24 bits: exact in a float
     return static_cast<float>(bits - (1 << 23)) * 0x1p-23f;
   }
 
@@ -71,6 +73,8 @@ class ToyTrainer : public Trainer {
 
 }  // namespace
 
-std::unique_ptr<Trainer> MakeToyTrainer(const ToyOptions& options) { return std::make_unique<ToyTrainer>(options); }
+std::unique_ptr<Trainer> MakeToyTrainer(const ToyOptions& options) {
+  return std::make_unique<ToyTrainer>(options);
+}
 
 }  // namespace longhaul

@@ -1,5 +1,6 @@
-// A trainer without a neural network: every sample pulls θ towards a point that depends on its position alone, so that a
-// contribution is a pure function of θ̄ and the lease. For crash, chaos, fleet and network tests; needs no LibTorch.
+// A trainer without a neural network: every sample pulls θ towards a point that depends on its
+// position alone, so that a contribution is a pure function of θ̄ and the lease. For crash, chaos,
+// fleet and network tests; needs no LibTorch.
 #pragma once
 
 #include <cstdint>
@@ -18,8 +19,8 @@ struct ToyOptions {
   std::function<void()> wait;
 };
 
-// θ_i ← θ_i + lr · (target_i(p) − θ_i) for each position p in order; target_i(p) in [−1, 1) from the run's seed.
-// Loss: mean of (target_i − θ_i)² before the update.
+// θ_i ← θ_i + lr · (target_i(p) − θ_i) for each position p in order; target_i(p) in [−1, 1) from
+// the run's seed. Loss: mean of (target_i − θ_i)² before the update.
 std::unique_ptr<Trainer> MakeToyTrainer(const ToyOptions& options);
 
 }  // namespace longhaul

@@ -11,7 +11,8 @@ namespace longhaul {
 namespace {
 
 int64_t MonotonicNs() {
-  return std::chrono::duration_cast<Duration>(std::chrono::steady_clock::now().time_since_epoch()).count();
+  return std::chrono::duration_cast<Duration>(std::chrono::steady_clock::now().time_since_epoch())
+      .count();
 }
 
 Replica::Options ReplicaOptions(const RunConfig& config) {
@@ -27,7 +28,7 @@ TrainingThread::TrainingThread(Options options, Post post)
       corpus_(std::move(options.corpus)),
       replica_(ReplicaOptions(config_), *trainer_),
       post_(std::move(post)) {
-  if (corpus_) order_ = std::make_unique<SampleOrder>(config_.run.seed, corpus_->training_samples());
+  if (corpus_) order_ = std::make_unique<SampleOrder>(config_.run.seed, corpus_->samples());
   thread_ = std::thread([this] { Run(); });
 }
 
@@ -37,7 +38,8 @@ TrainingThread::~TrainingThread() {
 }
 
 void TrainingThread::Start(WorkerRequest job, Chunks chunks) {
-  LONGHAUL_CHECK(jobs_.TryPush({std::move(job), std::move(chunks)}), "the core starts few jobs at a time");
+  LONGHAUL_CHECK(jobs_.TryPush({std::move(job), std::move(chunks)}),
+                 "the core starts few jobs at a time");
 }
 
 void TrainingThread::Run() {
@@ -57,7 +59,8 @@ TrainingThread::Progress TrainingThread::progress() const {
 std::vector<uint16_t> TrainingThread::TokensAt(const std::vector<uint64_t>& positions) const {
   std::vector<uint16_t> tokens(corpus_ ? positions.size() * kSampleTokens : 0);
   for (size_t i = 0; i < positions.size() && corpus_; ++i) {
-    corpus_->ReadSample(order_->Sample(positions[i]), std::span(tokens).subspan(i * kSampleTokens, kSampleTokens));
+    corpus_->ReadSample(order_->Sample(positions[i]),
+                        std::span(tokens).subspan(i * kSampleTokens, kSampleTokens));
   }
   return tokens;
 }
@@ -76,7 +79,8 @@ void TrainingThread::Do(const TrainStep& job, const Chunks&) {
 }
 
 void TrainingThread::Do(const CodeContribution& job, const Chunks&) {
-  ObjectInfo object{.id = {ObjectKind::kContribution, job.generation, FragmentId{0}, job.base, job.id}};
+  ObjectInfo object{
+      .id = {ObjectKind::kContribution, job.generation, FragmentId{0}, job.base, job.id}};
   absl::StatusOr<Replica::Coded> coded = replica_.Code();
   if (!coded.ok()) {
     LogError(std::string(coded.status().message()));
@@ -88,8 +92,9 @@ void TrainingThread::Do(const CodeContribution& job, const Chunks&) {
 
 void TrainingThread::Do(const ApplyCommit& job, const Chunks& chunks) {
   absl::Status status = replica_.Apply(job.commit, *chunks);
-  if (!status.ok()) LogError("aggregate of version " + std::to_string(job.commit.version.value) + ": " +
-                             std::string(status.message()));
+  if (!status.ok())
+    LogError("aggregate of version " + std::to_string(job.commit.version.value) + ": " +
+             std::string(status.message()));
   post_(CommitApplied{replica_.state()}, nullptr);
 }
 
@@ -110,14 +115,16 @@ void TrainingThread::Do(const ResetProgress& job, const Chunks&) {
 }
 
 void TrainingThread::Do(const RunRequest& job, const Chunks&) {
-  RequestDone done = job.request.kind == RequestKind::kEvaluate ? Evaluate(job.request) : Sample(job.request);
+  RequestDone done =
+      job.request.kind == RequestKind::kEvaluate ? Evaluate(job.request) : Sample(job.request);
   done.request = job.request.id;
   post_(RequestFinished{done}, nullptr);
 }
 
 RequestDone TrainingThread::Evaluate(const WorkRequest&) {
   RequestDone done;
-  const uint64_t samples = corpus_ ? std::min(kMaxEvaluationSamples, corpus_->validation_samples()) : 0;
+  const uint64_t samples =
+      corpus_ ? std::min(kMaxEvaluationSamples, corpus_->validation_samples()) : 0;
   std::vector<uint16_t> tokens(samples * kSampleTokens);
   for (uint64_t i = 0; i < samples; ++i) {
     corpus_->ReadValidationSample(i, std::span(tokens).subspan(i * kSampleTokens, kSampleTokens));

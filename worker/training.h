@@ -1,5 +1,5 @@
-// The trainer thread: runs the worker core's trainer jobs one after the other on the trainer and the replica, and posts each
-// answer back.
+// The trainer thread: runs the worker core's trainer jobs one after the other on the trainer and
+// the replica, and posts each answer back.
 #pragma once
 
 #include <atomic>

@@ -1,5 +1,6 @@
 // State transitions. No policy here: every choice was made before the record was written.
 #include <algorithm>
+#include <bit>
 
 #include "common/check.h"
 #include "coordinator/core/coordinator.h"
@@ -58,7 +59,9 @@ struct Applier {
     if (s.round->quorum_held) s.round->quorum_held = *s.round->quorum_held + r.grace;
   }
 
-  void operator()(const InvitationMade& r) { s.invitations[r.id] = OpenInvitation{r.one_off_key, r.expires_unix_s, r.uses}; }
+  void operator()(const InvitationMade& r) {
+    s.invitations[r.id] = OpenInvitation{r.one_off_key, r.expires_unix_s, r.uses};
+  }
   void operator()(const InvitationRevoked& r) { s.invitations.erase(r.id); }
 
   void operator()(const WorkerEnrolled& r) {
@@ -92,7 +95,7 @@ struct Applier {
 
   void operator()(const LeaseGranted& r) {
     s.last_fence = r.fence;
-    for (const auto& range : s.ledger.Grant(r.session, r.fence, r.positions)) {
+    for (const Ledger::Range& range : s.ledger.Grant(r.session, r.fence, r.positions)) {
       s.sessions.at(r.session).leased_positions += range.to - range.from;
     }
   }
@@ -105,7 +108,8 @@ struct Applier {
   }
 
   void operator()(const RoundOpened& r) {
-    LONGHAUL_CHECK(!s.round && r.round > s.last_round && r.base == s.version, "one round at a time, numbers grow");
+    LONGHAUL_CHECK(!s.round && r.round > s.last_round && r.base == s.version,
+                   "one round at a time, numbers grow");
     s.last_round = r.round;
     s.round = Round{.id = r.round,
                     .base = r.base,
@@ -135,7 +139,8 @@ struct Applier {
     s.round->contributions.at(r.id).held = true;
     auto held = std::count_if(s.round->contributions.begin(), s.round->contributions.end(),
                               [](const auto& entry) { return entry.second.held; });
-    if (!s.round->quorum_held && static_cast<uint32_t>(held) >= s.round->quorum) s.round->quorum_held = now;
+    if (!s.round->quorum_held && static_cast<uint32_t>(held) >= s.round->quorum)
+      s.round->quorum_held = now;
   }
 
   void operator()(const ContributionRefused& r) {
@@ -150,14 +155,16 @@ struct Applier {
       const Contribution& c = s.round->contributions.at(id);
       LONGHAUL_CHECK(c.held, "only complete contributions are included");
       for (const LeaseRange& l : c.leases) {
-        LONGHAUL_CHECK(s.ledger.Seal(id.session, l.fence, l.from, l.to), "a closing round seals what is held");
+        LONGHAUL_CHECK(s.ledger.Seal(id.session, l.fence, l.from, l.to),
+                       "a closing round seals what is held");
       }
     }
     s.round->closing = r.closing;
   }
 
   void operator()(const RoundCommitted& r) {
-    LONGHAUL_CHECK(s.round && s.round->id == r.commit.round && s.round->closing, "a closed round commits");
+    LONGHAUL_CHECK(s.round && s.round->id == r.commit.round && s.round->closing,
+                   "a closed round commits");
     LONGHAUL_CHECK(r.commit.version == s.version.Next(), "versions grow by one");
     longhaul::Commit commit{.view = r.commit};
     double loss = 0;
@@ -169,7 +176,8 @@ struct Applier {
       loss += std::bit_cast<double>(c.loss_bits) * static_cast<double>(c.tokens);
       ++commit.contributions;
     }
-    commit.loss_bits = std::bit_cast<uint64_t>(commit.tokens ? loss / static_cast<double>(commit.tokens) : 0.0);
+    commit.loss_bits =
+        std::bit_cast<uint64_t>(commit.tokens ? loss / static_cast<double>(commit.tokens) : 0.0);
     for (const auto& [id, c] : s.round->contributions) {
       auto session = s.sessions.find(id.session);
       if (!IsSealed(*s.round, id) && session != s.sessions.end()) ++session->second.carried_rounds;
@@ -187,7 +195,8 @@ struct Applier {
     Round round = *s.round;
     if (round.closing) {
       for (const ContributionId& id : round.closing->included) {
-        for (const LeaseRange& l : round.contributions.at(id).leases) s.ledger.Unseal(id.session, l.fence, l.from, l.to);
+        for (const LeaseRange& l : round.contributions.at(id).leases)
+          s.ledger.Unseal(id.session, l.fence, l.from, l.to);
         ReturnOrphans(s, id.session);
       }
     }
@@ -217,7 +226,8 @@ struct Applier {
   }
 
   static bool IsSealed(const Round& round, const ContributionId& id) {
-    return round.closing && std::binary_search(round.closing->included.begin(), round.closing->included.end(), id);
+    return round.closing &&
+           std::binary_search(round.closing->included.begin(), round.closing->included.end(), id);
   }
 
   void CommitLeases(const ContributionId& id, const Contribution& c) {

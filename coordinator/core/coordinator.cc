@@ -60,35 +60,46 @@ struct EventHandler {
   void operator()(const TickEvent&) {}
 
   void operator()(const EnrollEvent& e) {
-    auto refuse = [&](RefusalCode code, std::string why) { out.replies.push_back({e.reply, Refused{code, why}}); };
+    auto refuse = [&](RefusalCode code, std::string why) {
+      out.replies.push_back({e.reply, Refused{code, why}});
+    };
     auto it = s.invitations.find(e.enroll.invitation);
     if (it == s.invitations.end() || !e.one_off_key_used) {
-      return refuse(RefusalCode::kInvitationUnknown, "this invitation is not known here (revoked, or of another run)");
+      return refuse(RefusalCode::kInvitationUnknown,
+                    "this invitation is not known here (revoked, or of another run)");
     }
-    if (!e.signature_valid) return refuse(RefusalCode::kBadSignature, "the enrolment's signature does not fit its keys");
+    if (!e.signature_valid)
+      return refuse(RefusalCode::kBadSignature, "the enrolment's signature does not fit its keys");
     if (!s.workers.contains(e.enroll.key)) {
       if (e.unix_s >= it->second.expires_unix_s) {
-        return refuse(RefusalCode::kInvitationExpired, "this invitation has expired; ask for a new one");
+        return refuse(RefusalCode::kInvitationExpired,
+                      "this invitation has expired; ask for a new one");
       }
       if (it->second.uses_left == 0) {
-        return refuse(RefusalCode::kInvitationUsedUp, "this invitation has been used as often as it allows");
+        return refuse(RefusalCode::kInvitationUsedUp,
+                      "this invitation has been used as often as it allows");
       }
-      if (s.workers.size() >= kMaxWorkers) return refuse(RefusalCode::kFull, "no more workers can enrol");
+      if (s.workers.size() >= kMaxWorkers)
+        return refuse(RefusalCode::kFull, "no more workers can enrol");
       c.Commit(WorkerEnrolled{e.enroll.key, e.enroll.name, e.enroll.invitation});
     }
     out.replies.push_back({e.reply, Enrolled{}});
   }
 
   void operator()(const HelloEvent& e) {
-    auto refuse = [&](RefusalCode code, std::string why) { out.replies.push_back({e.reply, Refused{code, why}}); };
-    if (!s.workers.contains(e.key)) return refuse(RefusalCode::kNotEnrolled, "this key is not enrolled in this run");
+    auto refuse = [&](RefusalCode code, std::string why) {
+      out.replies.push_back({e.reply, Refused{code, why}});
+    };
+    if (!s.workers.contains(e.key))
+      return refuse(RefusalCode::kNotEnrolled, "this key is not enrolled in this run");
     if (s.phase == Phase::kFinished || s.phase == Phase::kStopped) {
       return refuse(RefusalCode::kRunOver, "the run is over: " + s.reason);
     }
     const Digest unknown{};
     if (e.hello.data_identity != unknown && e.hello.data_identity != s.data_identity) {
-      return refuse(RefusalCode::kWrongData, "this run trains on data " + ToHex(s.data_identity) + ", you have " +
-                                                 ToHex(e.hello.data_identity) + " (" + e.hello.data_origin + ")");
+      return refuse(RefusalCode::kWrongData, "this run trains on data " + ToHex(s.data_identity) +
+                                                 ", you have " + ToHex(e.hello.data_identity) +
+                                                 " (" + e.hello.data_origin + ")");
     }
     for (const auto& [id, session] : s.sessions) {
       if (session.key != e.key) continue;
@@ -102,13 +113,14 @@ struct EventHandler {
 
   void SendWelcome(const HelloEvent& e, SessionId session) {
     const Duration beat = Milliseconds(1000);
-    out.replies.push_back({e.reply, Welcome{.session = session,
-                                            .process = e.hello.process,
-                                            .config = c.config_,
-                                            .data_identity = s.data_identity,
-                                            .parameters = s.parameters,
-                                            .heartbeat_every = beat,
-                                            .silence_limit = 10 * beat * c.patience_per_mille_ / 1000}});
+    out.replies.push_back(
+        {e.reply, Welcome{.session = session,
+                          .process = e.hello.process,
+                          .config = c.config_,
+                          .data_identity = s.data_identity,
+                          .parameters = s.parameters,
+                          .heartbeat_every = beat,
+                          .silence_limit = 10 * beat * c.patience_per_mille_ / 1000}});
     out.notify.push_back(session);
   }
 
@@ -116,25 +128,30 @@ struct EventHandler {
     auto session = s.sessions.find(e.session);
     if (session == s.sessions.end()) return;
     if (e.fragment.version > s.version) {
-      out.fatal = "worker " + session->second.name + " holds version " + std::to_string(e.fragment.version.value) +
-                  " of this generation, but the journal ends at version " + std::to_string(s.version.value) +
+      out.fatal = "worker " + session->second.name + " holds version " +
+                  std::to_string(e.fragment.version.value) +
+                  " of this generation, but the journal ends at version " +
+                  std::to_string(s.version.value) +
                   ": the journal has lost its end. Start a new generation from a checkpoint: "
                   "longhaul coordinator --resume CHECKPOINT";
       return;
     }
     auto hash = s.hashes.find(e.fragment.version);
     if (hash == s.hashes.end()) return;  // older than all that is kept: it will load a snapshot
-    if (hash->second != e.fragment.state_hash) return c.Commit(SessionEnded{e.session, EndReason::kBroken});
+    if (hash->second != e.fragment.state_hash)
+      return c.Commit(SessionEnded{e.session, EndReason::kBroken});
     if (!session->second.ready) c.Commit(MemberReady{e.session});
   }
 
   void operator()(const ContributionEvent& e) {
-    if (!s.round || e.ready.round != s.round->id || s.round->closing) return;  // decided or not known: the next
-    if (!s.sessions.contains(e.session)) return;                               // Assignment tells the worker
+    if (!s.round || e.ready.round != s.round->id || s.round->closing)
+      return;                                     // decided or not known: the next
+    if (!s.sessions.contains(e.session)) return;  // Assignment tells the worker
     const ContributionId id = e.ready.object.id.contribution;
     if (s.round->contributions.contains(id)) return;
     if (!std::isfinite(e.ready.loss)) return Refuse(e.session, id, "its loss is not finite");
-    if (std::string why = c.CheckContribution(e.session, e.ready); !why.empty()) return Refuse(e.session, id, why);
+    if (std::string why = c.CheckContribution(e.session, e.ready); !why.empty())
+      return Refuse(e.session, id, why);
     const uint64_t tokens = e.ready.steps * c.positions_per_step_ * kSampleTokens;
     const uint64_t raw = c.config_.sync.weights == "equal" ? 1 : tokens;
     c.Commit(ContributionAccepted{
@@ -146,7 +163,8 @@ struct EventHandler {
         .loss_bits = std::bit_cast<uint64_t>(e.ready.loss)});
   }
 
-  // One failure is counted, the session is fenced, and the worker starts again from the global parameters.
+  // One failure is counted, the session is fenced, and the worker starts again from the global
+  // parameters.
   void Refuse(SessionId session, const ContributionId& id, const std::string& why) {
     c.Commit(ContributionRefused{id, why});
     if (s.sessions.contains(session)) c.Commit(SessionEnded{session, EndReason::kBroken});
@@ -159,24 +177,29 @@ struct EventHandler {
   }
 
   void operator()(const RefusedEvent& e) {
-    if (s.round && s.round->contributions.contains(e.id) && !s.round->closing) Refuse(e.id.session, e.id, e.reason);
+    if (s.round && s.round->contributions.contains(e.id) && !s.round->closing)
+      Refuse(e.id.session, e.id, e.reason);
   }
 
   void operator()(const PreparedEvent& e) {
-    if (!s.round || s.round->id != e.round || !s.round->closing || s.round->closing->attempt != e.attempt) return;
-    c.Commit(RoundCommitted{CommitView{.round = e.round,
-                                       .attempt = e.attempt,
-                                       .fragment = FragmentId{0},
-                                       .version = s.version.Next(),
-                                       .aggregate = e.aggregate,
-                                       .outer_lr_bits = std::bit_cast<uint32_t>(static_cast<float>(c.config_.sync.outer_lr)),
-                                       .outer_momentum_bits =
-                                           std::bit_cast<uint32_t>(static_cast<float>(c.config_.sync.outer_momentum)),
-                                       .state_hash = e.state_hash}});
+    if (!s.round || s.round->id != e.round || !s.round->closing ||
+        s.round->closing->attempt != e.attempt)
+      return;
+    c.Commit(RoundCommitted{CommitView{
+        .round = e.round,
+        .attempt = e.attempt,
+        .fragment = FragmentId{0},
+        .version = s.version.Next(),
+        .aggregate = e.aggregate,
+        .outer_lr_bits = std::bit_cast<uint32_t>(static_cast<float>(c.config_.sync.outer_lr)),
+        .outer_momentum_bits =
+            std::bit_cast<uint32_t>(static_cast<float>(c.config_.sync.outer_momentum)),
+        .state_hash = e.state_hash}});
   }
 
   void operator()(const CheckpointEvent& e) {
-    if (s.snapshot.id.version < e.snapshot.id.version) c.Commit(CheckpointStored{e.snapshot, e.oldest_kept});
+    if (s.snapshot.id.version < e.snapshot.id.version)
+      c.Commit(CheckpointStored{e.snapshot, e.oldest_kept});
   }
 
   void operator()(const RequestDoneEvent& e) {
@@ -228,7 +251,8 @@ std::string Coordinator::CheckContribution(SessionId id, const ContributionReady
   const ObjectId& object = ready.object.id;
   if (!round.members.contains(id)) return "not a member of this round";
   if (object.kind != ObjectKind::kContribution || object.generation != state_.generation ||
-      object.contribution.session != id || object.version != round.base || object.fragment != FragmentId{0}) {
+      object.contribution.session != id || object.version != round.base ||
+      object.fragment != FragmentId{0}) {
     return "it is named wrongly";
   }
   if (object.contribution.sequence <= session.last_sequence) return "its number was used before";
@@ -237,13 +261,16 @@ std::string Coordinator::CheckContribution(SessionId id, const ContributionReady
   }
   if (ready.base_hash != state_.state_hash) return "its base is not the current state";
   const ObjectSize size = CodedSize(config_.sync.codec, state_.parameters);
-  if (ready.object.chunks != size.chunks || ready.object.bytes != size.bytes) return "its size is wrong";
+  if (ready.object.chunks != size.chunks || ready.object.bytes != size.bytes)
+    return "its size is wrong";
   uint64_t positions = 0;
   for (const LeaseRange& l : ready.leases) {
-    if (!state_.ledger.Holds(id, l.fence, l.from, l.to)) return "it names data that is not leased to it";
+    if (!state_.ledger.Holds(id, l.fence, l.from, l.to))
+      return "it names data that is not leased to it";
     positions += l.to - l.from;
   }
-  if (ready.steps == 0 || positions != ready.steps * positions_per_step_) return "steps and data do not fit";
+  if (ready.steps == 0 || positions != ready.steps * positions_per_step_)
+    return "steps and data do not fit";
   return "";
 }
 
@@ -255,7 +282,8 @@ void Coordinator::Commit(RecordBody body) {
   if (before && !state_.round) {
     const bool committed = std::holds_alternative<RoundCommitted>(record.body);
     if (committed) effects_.requests.push_back(InstallRound{before->id, before->closing->attempt});
-    for (const auto& [id, c] : before->contributions) effects_.requests.push_back(DropContribution{id});
+    for (const auto& [id, c] : before->contributions)
+      effects_.requests.push_back(DropContribution{id});
     if (committed && CheckpointDue()) effects_.requests.push_back(StoreCheckpoint{state_.version});
   }
   DeriveRequests(record.body);
@@ -268,7 +296,8 @@ ReduceRound Coordinator::MakeReduceRound(const Round& round) const {
                 .divisor = round.closing->divisor,
                 .version = state_.version.Next(),
                 .outer_lr_bits = std::bit_cast<uint32_t>(static_cast<float>(config_.sync.outer_lr)),
-                .outer_momentum_bits = std::bit_cast<uint32_t>(static_cast<float>(config_.sync.outer_momentum))};
+                .outer_momentum_bits =
+                    std::bit_cast<uint32_t>(static_cast<float>(config_.sync.outer_momentum))};
   for (const ContributionId& id : round.closing->included) {
     r.included.emplace_back(id, round.contributions.at(id).weight);
   }
@@ -297,7 +326,8 @@ void Coordinator::DeriveRequests(const RecordBody& body) {
     effects_.notify.push_back(r->session);  // it learns why
   } else if (const auto* r = std::get_if<RequestOpened>(&body)) {
     effects_.notify.push_back(r->session);
-  } else if (std::holds_alternative<RoundOpened>(body) || std::holds_alternative<RoundCommitted>(body) ||
+  } else if (std::holds_alternative<RoundOpened>(body) ||
+             std::holds_alternative<RoundCommitted>(body) ||
              std::holds_alternative<RoundAborted>(body)) {
     notify_all();
   } else if (const auto* r = std::get_if<PhaseChanged>(&body)) {
@@ -338,15 +368,17 @@ Assignment Coordinator::AssignmentFor(SessionId id, std::optional<Version> state
     a.commits.push_back(it->second.view);
   }
   if (state_.round && state_.round->members.contains(id) && !state_.round->closing) {
-    a.rounds.push_back({state_.round->id, FragmentId{0}, state_.round->base, config_.sync.inner_steps});
+    a.rounds.push_back(
+        {state_.round->id, FragmentId{0}, state_.round->base, config_.sync.inner_steps});
   }
   a.outcomes.push_back({FragmentId{0}, state_.decided, state_.workers.at(session.key).included});
-  for (const LeaseRange& range : state_.ledger.LeasesOf(id)) {
+  for (const Ledger::Range& range : state_.ledger.LeasesOf(id)) {
     if (a.leases.size() == kMaxLeasesPerMessage) break;
-    a.leases.push_back(range);
+    a.leases.push_back({range.fence, range.from, range.to});
   }
   for (const auto& [request_id, open] : state_.requests) {
-    if (open.session == id && a.requests.size() < kMaxRequestsPerMessage) a.requests.push_back(open.request);
+    if (open.session == id && a.requests.size() < kMaxRequestsPerMessage)
+      a.requests.push_back(open.request);
   }
   return a;
 }

@@ -1,7 +1,8 @@
-// Decides everything the coordinator decides. Owned by one loop. Never blocks; reads no clock, draws no randomness: the event
-// carries both.
+// Decides everything the coordinator decides. Owned by one loop. Never blocks; reads no clock,
+// draws no randomness: the event carries both.
 //
-//   Step(event):  handle the event -> records; then repeat Decide -> record, Apply(record) until no record comes.
+//   Step(event):  handle the event -> records; then repeat Decide -> record, Apply(record) until no
+//   record comes.
 //
 // Recovery is Apply over the journal. docs/ARCHITECTURE.md follows one round through it.
 #pragma once
@@ -54,9 +55,9 @@ class Coordinator {
   Closing MakeClosing(const Round& round) const;
   Duration Grace(const Round& round) const;
   std::optional<SessionId> FirstReady() const;
-  void Commit(RecordBody body);       // apply, collect, derive requests
+  void Commit(RecordBody body);  // apply, collect, derive requests
   void DeriveRequests(const RecordBody& body);
-  void IssueAll();                    // every request that the state implies
+  void IssueAll();  // every request that the state implies
   bool CheckpointDue() const;
   ReduceRound MakeReduceRound(const Round& round) const;
   std::optional<Timestamp> NextWake() const;
@@ -74,7 +75,8 @@ class Coordinator {
   Effects effects_;
 };
 
-// Chunks and payload bytes that a contribution of `parameters` values coded with `codec` ("int8", ...) must have.
+// Chunks and payload bytes that a contribution of `parameters` values coded with `codec` ("int8",
+// ...) must have.
 struct ObjectSize {
   uint32_t chunks = 0;
   uint64_t bytes = 0;

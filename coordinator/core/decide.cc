@@ -50,7 +50,8 @@ std::optional<RecordBody> Coordinator::DecidePhase() const {
   if (state_.version.value >= config_.run.rounds) {
     const bool asked = state_.evaluated == state_.version && state_.sampled;
     if (CheckpointDue() || !state_.requests.empty() || (!asked && ready > 0)) return std::nullopt;
-    return PhaseChanged{Phase::kFinished, "all " + std::to_string(config_.run.rounds) + " rounds are done"};
+    return PhaseChanged{Phase::kFinished,
+                        "all " + std::to_string(config_.run.rounds) + " rounds are done"};
   }
   return std::nullopt;
 }
@@ -63,11 +64,13 @@ std::optional<RecordBody> Coordinator::DecideCarry() const {
 }
 
 std::optional<RecordBody> Coordinator::DecideLease() const {
-  const uint64_t rounds_left = config_.run.rounds - std::min<uint64_t>(config_.run.rounds, state_.version.value);
+  const uint64_t rounds_left =
+      config_.run.rounds - std::min<uint64_t>(config_.run.rounds, state_.version.value);
   const uint64_t ahead = std::min(kLeaseRoundsAhead, rounds_left);
   if (state_.ledger.totals().free == 0) return std::nullopt;
   for (const auto& [id, session] : state_.sessions) {
-    const uint64_t wanted = (ahead + (ahead > 0 ? session.carried_rounds : 0)) * positions_per_round();
+    const uint64_t wanted =
+        (ahead + (ahead > 0 ? session.carried_rounds : 0)) * positions_per_round();
     if (session.ready && session.leased_positions < wanted) {
       return LeaseGranted{id, state_.last_fence.Next(), positions_per_round()};
     }
@@ -85,11 +88,14 @@ std::optional<RecordBody> Coordinator::DecideRequest() const {
   const uint64_t v = state_.version.value;
   const bool last = v >= config_.run.rounds;
   if (state_.evaluated != state_.version && (v % config_.checkpoint.every_rounds == 0 || last)) {
-    return RequestOpened{WorkRequest{state_.last_request.Next(), RequestKind::kEvaluate, state_.version, "", 0}, *worker};
+    return RequestOpened{
+        WorkRequest{state_.last_request.Next(), RequestKind::kEvaluate, state_.version, "", 0},
+        *worker};
   }
   if (last && !state_.sampled) {
-    return RequestOpened{
-        WorkRequest{state_.last_request.Next(), RequestKind::kSample, state_.version, "def ", kSampleLength}, *worker};
+    return RequestOpened{WorkRequest{state_.last_request.Next(), RequestKind::kSample,
+                                     state_.version, "def ", kSampleLength},
+                         *worker};
   }
   return std::nullopt;
 }
@@ -107,8 +113,9 @@ std::optional<RecordBody> Coordinator::DecideRound() const {
 RoundOpened Coordinator::MakeRound(std::vector<SessionId> members) const {
   const uint64_t raw = config_.sync.weights == "equal" ? 1 : positions_per_round() * kSampleTokens;
   const WeightRatio scale = WeightScale(raw * members.size(), config_.round.carry);
-  const Duration measured = state_.last_round_time == Duration(0) ? kFirstRoundLimit
-                                                                  : 4 * state_.last_round_time + kRoundSlack;
+  const Duration measured = state_.last_round_time == Duration(0)
+                                ? kFirstRoundLimit
+                                : 4 * state_.last_round_time + kRoundSlack;
   const uint64_t quorum = (members.size() * quorum_per_mille_ + 999) / 1000;
   return RoundOpened{.round = state_.last_round.Next(),
                      .base = state_.version,
@@ -129,12 +136,14 @@ std::optional<RecordBody> Coordinator::DecideOpenRound() const {
   if (round.closing) return std::nullopt;  // the reducer is at work; its answer is an event
   uint64_t held = 0;
   for (const auto& [id, c] : round.contributions) held += c.held ? 1 : 0;
-  const auto alive = static_cast<uint64_t>(std::count_if(
-      round.members.begin(), round.members.end(), [&](SessionId id) { return state_.sessions.contains(id); }));
+  const auto alive = static_cast<uint64_t>(
+      std::count_if(round.members.begin(), round.members.end(),
+                    [&](SessionId id) { return state_.sessions.contains(id); }));
   if (held >= round.quorum && (held >= alive || now_ >= *round.quorum_held + Grace(round))) {
     return RoundClosed{round.id, MakeClosing(round)};
   }
-  if (alive < round.quorum) return RoundAborted{round.id, "too few members are left for the quorum"};
+  if (alive < round.quorum)
+    return RoundAborted{round.id, "too few members are left for the quorum"};
   if (now_ >= round.deadline) return RoundAborted{round.id, "the quorum was not reached in time"};
   return std::nullopt;
 }

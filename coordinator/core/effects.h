@@ -1,5 +1,6 @@
-// What the core wants done. The shell MUST make `records` durable before it sends any message, notifies any session or
-// starts any request. Requests are idempotent and are issued again from state after a restart.
+// What the core wants done. The shell MUST make `records` durable before it sends any message,
+// notifies any session or starts any request. Requests are idempotent and are issued again from
+// state after a restart.
 #pragma once
 
 #include <optional>
@@ -46,8 +47,8 @@ struct ExpelKey {
 struct ShutDown {
   bool success = false;
 };
-using Request = std::variant<ExpectContribution, DropContribution, ReduceRound, InstallRound, StoreCheckpoint, AdmitKey,
-                             ExpelKey, ShutDown>;
+using Request = std::variant<ExpectContribution, DropContribution, ReduceRound, InstallRound,
+                             StoreCheckpoint, AdmitKey, ExpelKey, ShutDown>;
 
 // A direct answer to one connection, before or without a session.
 struct Reply {
@@ -62,7 +63,7 @@ struct Effects {
   std::vector<Request> requests;
   std::optional<Timestamp> wake;  // a tick is wanted then
   std::string reason;             // why this, or why nothing
-  std::string fatal;              // not empty: the journal is behind the workers; stop at once and say this
+  std::string fatal;  // not empty: the journal is behind the workers; stop at once and say this
 };
 
 }  // namespace longhaul

@@ -1,5 +1,6 @@
-// What can happen to the coordinator. The shell, or the simulator, turns messages, timers and finished work into these.
-// Heartbeats stay in the shell: the core sees transitions only (a stated version that changed, silence).
+// What can happen to the coordinator. The shell, or the simulator, turns messages, timers and
+// finished work into these. Heartbeats stay in the shell: the core sees transitions only (a stated
+// version that changed, silence).
 #pragma once
 
 #include <cstdint>
@@ -17,7 +18,8 @@ struct ReplyTo {
   uint64_t token = 0;
 };
 
-// After recovery, once, before anything else. Everything that was asked for and may be lost is asked for again.
+// After recovery, once, before anything else. Everything that was asked for and may be lost is
+// asked for again.
 struct BootEvent {
   bool restarted = false;
 };
@@ -25,9 +27,9 @@ struct TickEvent {};
 struct EnrollEvent {
   ReplyTo reply;
   Enroll enroll;
-  bool signature_valid = false;  // checked by the shell
-  bool one_off_key_used = false; // the connection was made with the invitation's own key
-  uint64_t unix_s = 0;           // wall clock of the shell: invitations expire by it, nothing else uses it
+  bool signature_valid = false;   // checked by the shell
+  bool one_off_key_used = false;  // the connection was made with the invitation's own key
+  uint64_t unix_s = 0;  // wall clock of the shell: invitations expire by it, nothing else uses it
 };
 struct HelloEvent {
   ReplyTo reply;
@@ -88,9 +90,10 @@ struct AllowEvent {
   std::string name;
 };
 
-using EventBody = std::variant<BootEvent, TickEvent, EnrollEvent, HelloEvent, StatedEvent, ContributionEvent, HeldEvent,
-                               RefusedEvent, PreparedEvent, CheckpointEvent, RequestDoneEvent, LeaveEvent, SilentEvent,
-                               InviteEvent, RevokeEvent, AllowEvent>;
+using EventBody =
+    std::variant<BootEvent, TickEvent, EnrollEvent, HelloEvent, StatedEvent, ContributionEvent,
+                 HeldEvent, RefusedEvent, PreparedEvent, CheckpointEvent, RequestDoneEvent,
+                 LeaveEvent, SilentEvent, InviteEvent, RevokeEvent, AllowEvent>;
 
 struct Event {
   Timestamp now;

@@ -24,9 +24,12 @@ std::string Text(const ContributionId& c) {
 }
 
 struct Describe {
-  std::string operator()(const RunStarted& x) { return "run started, " + std::to_string(x.positions) + " positions"; }
+  std::string operator()(const RunStarted& x) {
+    return "run started, " + std::to_string(x.positions) + " positions";
+  }
   std::string operator()(const GenerationStarted& x) {
-    return "generation " + std::to_string(x.generation.counter) + " started at " + Text(x.snapshot.id.version);
+    return "generation " + std::to_string(x.generation.counter) + " started at " +
+           Text(x.snapshot.id.version);
   }
   std::string operator()(const Restarted&) { return "restarted"; }
   std::string operator()(const InvitationMade& x) { return "invitation " + x.id; }
@@ -34,7 +37,8 @@ struct Describe {
   std::string operator()(const WorkerEnrolled& x) { return "worker enrolled: " + x.name; }
   std::string operator()(const SessionOpened& x) { return Text(x.session) + " opened: " + x.name; }
   std::string operator()(const SessionEnded& x) {
-    static constexpr const char* kNames[] = {"", "left", "silent", "superseded", "broken", "generation"};
+    static constexpr const char* kNames[] = {"",           "left",   "silent",
+                                             "superseded", "broken", "generation"};
     return Text(x.session) + " ended: " + kNames[static_cast<int>(x.reason) % 6];
   }
   std::string operator()(const MemberReady& x) { return Text(x.session) + " ready"; }
@@ -42,20 +46,26 @@ struct Describe {
     return Text(x.session) + " leases " + std::to_string(x.positions) + " under fence " +
            std::to_string(x.fence.value);
   }
-  std::string operator()(const ProgressDropped& x) { return Text(x.session) + " drops its progress"; }
+  std::string operator()(const ProgressDropped& x) {
+    return Text(x.session) + " drops its progress";
+  }
   std::string operator()(const RoundOpened& x) {
-    return Text(x.round) + " opened at " + Text(x.base) + ", members " + std::to_string(x.members.size()) +
-           ", quorum " + std::to_string(x.quorum);
+    return Text(x.round) + " opened at " + Text(x.base) + ", members " +
+           std::to_string(x.members.size()) + ", quorum " + std::to_string(x.quorum);
   }
   std::string operator()(const ContributionAccepted& x) {
-    return "contribution " + Text(x.object.id.contribution) + " accepted, weight " + std::to_string(x.weight);
+    return "contribution " + Text(x.object.id.contribution) + " accepted, weight " +
+           std::to_string(x.weight);
   }
-  std::string operator()(const ContributionHeld& x) { return "contribution " + Text(x.id) + " held"; }
+  std::string operator()(const ContributionHeld& x) {
+    return "contribution " + Text(x.id) + " held";
+  }
   std::string operator()(const ContributionRefused& x) {
     return "contribution " + Text(x.id) + " refused: " + x.reason;
   }
   std::string operator()(const RoundClosed& x) {
-    std::string text = Text(x.round) + " closed, attempt " + std::to_string(x.closing.attempt) + ":";
+    std::string text =
+        Text(x.round) + " closed, attempt " + std::to_string(x.closing.attempt) + ":";
     for (const ContributionId& id : x.closing.included) text += " " + Text(id);
     return text;
   }
@@ -63,16 +73,20 @@ struct Describe {
     return Text(x.commit.round) + " committed: " + Text(x.commit.version);
   }
   std::string operator()(const RoundAborted& x) { return Text(x.round) + " aborted: " + x.reason; }
-  std::string operator()(const CheckpointStored& x) { return "checkpoint at " + Text(x.snapshot.id.version); }
+  std::string operator()(const CheckpointStored& x) {
+    return "checkpoint at " + Text(x.snapshot.id.version);
+  }
   std::string operator()(const RequestOpened& x) {
-    return std::string(x.request.kind == RequestKind::kEvaluate ? "evaluate " : "sample ") + Text(x.request.version) +
-           " by " + Text(x.session);
+    return std::string(x.request.kind == RequestKind::kEvaluate ? "evaluate " : "sample ") +
+           Text(x.request.version) + " by " + Text(x.session);
   }
   std::string operator()(const RequestClosed& x) {
-    return "request " + std::to_string(x.request.value) + (x.error.empty() ? " done" : " failed: " + x.error);
+    return "request " + std::to_string(x.request.value) +
+           (x.error.empty() ? " done" : " failed: " + x.error);
   }
   std::string operator()(const PhaseChanged& x) {
-    static constexpr const char* kNames[] = {"", "waiting", "running", "finished", "stopped", "left"};
+    static constexpr const char* kNames[] = {"",         "waiting", "running",
+                                             "finished", "stopped", "left"};
     return std::string("phase ") + kNames[static_cast<int>(x.phase) % 6] +
            (x.reason.empty() ? "" : ": " + x.reason);
   }

@@ -1,5 +1,6 @@
-// The decisions, as journaled. State changes only by applying these (Coordinator::Apply), and recovery is nothing else.
-// A record's layout never changes once released; a new need is a new record type.
+// The decisions, as journaled. State changes only by applying these (Coordinator::Apply), and
+// recovery is nothing else. A record's layout never changes once released; a new need is a new
+// record type.
 #pragma once
 
 #include <cstdint>
@@ -66,7 +67,8 @@ struct LeaseGranted {
   Fence fence;
   uint64_t positions = 0;  // the lowest free ones
 };
-// Not included for more rounds than `carry` allows: its ranges return and it starts again from the global parameters.
+// Not included for more rounds than `carry` allows: its ranges return and it starts again from the
+// global parameters.
 struct ProgressDropped {
   SessionId session;
 };
@@ -126,10 +128,11 @@ struct PhaseChanged {
 };
 
 using RecordBody =
-    std::variant<RunStarted, GenerationStarted, Restarted, InvitationMade, InvitationRevoked, WorkerEnrolled,
-                 SessionOpened, SessionEnded, MemberReady, LeaseGranted, ProgressDropped, RoundOpened,
-                 ContributionAccepted, ContributionHeld, ContributionRefused, RoundClosed, RoundCommitted,
-                 RoundAborted, CheckpointStored, RequestOpened, RequestClosed, PhaseChanged>;
+    std::variant<RunStarted, GenerationStarted, Restarted, InvitationMade, InvitationRevoked,
+                 WorkerEnrolled, SessionOpened, SessionEnded, MemberReady, LeaseGranted,
+                 ProgressDropped, RoundOpened, ContributionAccepted, ContributionHeld,
+                 ContributionRefused, RoundClosed, RoundCommitted, RoundAborted, CheckpointStored,
+                 RequestOpened, RequestClosed, PhaseChanged>;
 
 struct Record {
   Timestamp now;

@@ -1,5 +1,5 @@
-// One list of fields per struct serves writing and reading: Fields(x) returns a tuple of references, Put and Get walk it.
-// Private to record.cc.
+// One list of fields per struct serves writing and reading: Fields(x) returns a tuple of
+// references, Put and Get walk it. Private to record.cc.
 #pragma once
 
 #include <tuple>
@@ -12,8 +12,8 @@ namespace longhaul::serialize {
 
 inline constexpr size_t kMaxStringBytes = 16 * 1024 * 1024;
 
-#define LONGHAUL_FIELDS(Type, ...)                                    \
-  inline auto Fields(Type& x) { return std::tie(__VA_ARGS__); }       \
+#define LONGHAUL_FIELDS(Type, ...)                              \
+  inline auto Fields(Type& x) { return std::tie(__VA_ARGS__); } \
   inline auto Fields(const Type& x) { return std::tie(__VA_ARGS__); }
 
 LONGHAUL_FIELDS(ObjectId, x.kind, x.generation, x.fragment, x.version, x.contribution)
@@ -23,8 +23,8 @@ LONGHAUL_FIELDS(CommitView, x.round, x.attempt, x.fragment, x.version, x.aggrega
                 x.outer_momentum_bits, x.state_hash)
 LONGHAUL_FIELDS(WorkRequest, x.id, x.kind, x.version, x.prompt, x.tokens)
 LONGHAUL_FIELDS(Closing, x.attempt, x.included, x.divisor)
-LONGHAUL_FIELDS(RunStarted, x.run_id, x.run_config, x.generation, x.parameters, x.data_identity, x.positions,
-                x.snapshot)
+LONGHAUL_FIELDS(RunStarted, x.run_id, x.run_config, x.generation, x.parameters, x.data_identity,
+                x.positions, x.snapshot)
 LONGHAUL_FIELDS(GenerationStarted, x.generation, x.snapshot, x.ledger)
 LONGHAUL_FIELDS(Restarted, x.grace)
 LONGHAUL_FIELDS(InvitationMade, x.id, x.one_off_key, x.expires_unix_s, x.uses)
@@ -51,9 +51,13 @@ LONGHAUL_FIELDS(PhaseChanged, x.phase, x.reason)
 #undef LONGHAUL_FIELDS
 
 template <class T>
-concept HasFields = requires(T& x) { Fields(x); };
+concept HasFields = requires(T& x) {
+  Fields(x);
+};
 template <class T>
-concept WriterKnows = requires(ByteWriter& w, const T& x) { w.Write(x); };
+concept WriterKnows = requires(ByteWriter& w, const T& x) {
+  w.Write(x);
+};
 
 template <class T>
 void Put(ByteWriter& w, const T& x);

@@ -1,5 +1,6 @@
-// What the coordinator knows: a fold over journaled records and nothing else. Value type; no pointer, clock or float in any
-// decision. Ordered containers only, so that equal states have equal bytes.
+// What the coordinator knows: a fold over journaled records and nothing else. Value type; no
+// pointer, clock or float in any decision. Ordered containers only, so that equal states have equal
+// bytes.
 #pragma once
 
 #include <cstdint>
@@ -16,13 +17,14 @@
 
 namespace longhaul {
 
-inline constexpr size_t kMaxEndedSessions = 4096;  // remembered, to tell a late message why it is refused
+inline constexpr size_t kMaxEndedSessions =
+    4096;  // remembered, to tell a late message why it is refused
 inline constexpr size_t kMaxInvitations = 10'000;
 inline constexpr size_t kMaxWorkers = 100'000;
 inline constexpr size_t kMaxRequestHistory = 256;
 
 // By key; survives sessions.
-struct Worker {
+struct EnrolledWorker {
   std::string name;
   ContributionId included;  // the last included one of this generation
   uint32_t failures = 0;    // refused contributions
@@ -34,15 +36,21 @@ struct OpenInvitation {
   uint32_t uses_left = 0;
 };
 
-enum class EndReason : uint8_t { kLeft = 1, kSilent = 2, kSuperseded = 3, kBroken = 4, kGeneration = 5 };
+enum class EndReason : uint8_t {
+  kLeft = 1,
+  kSilent = 2,
+  kSuperseded = 3,
+  kBroken = 4,
+  kGeneration = 5
+};
 
 struct Session {
   WorkerKey key;
   ProcessId process;
   std::string name;
-  bool ready = false;            // has stated the current state once: it can be a member of rounds
+  bool ready = false;  // has stated the current state once: it can be a member of rounds
   uint64_t leased_positions = 0;
-  uint32_t carried_rounds = 0;   // contributions that were not included since one was
+  uint32_t carried_rounds = 0;  // contributions that were not included since one was
   uint64_t last_sequence = 0;   // of its contributions
 };
 
@@ -107,24 +115,24 @@ struct State {
   Fence last_fence;
   RequestId last_request;
 
-  std::map<WorkerKey, Worker> workers;
+  std::map<WorkerKey, EnrolledWorker> workers;
   std::map<std::string, OpenInvitation> invitations;
-  std::map<SessionId, Session> sessions;       // live
-  std::map<SessionId, EndReason> ended;        // bounded, newest kept
+  std::map<SessionId, Session> sessions;  // live
+  std::map<SessionId, EndReason> ended;   // bounded, newest kept
   Ledger ledger{0};
 
   Version version;
   Digest state_hash{};
   RoundId decided;  // every round up to this one is committed or aborted
   std::optional<Round> round;
-  ObjectInfo snapshot;                 // newest checkpoint, as a state object
-  Version oldest_snapshot;             // oldest checkpoint kept; commits since then are kept too
-  std::map<Version, Commit> commits;   // by the version they lead to
-  std::map<Version, Digest> hashes;    // of `oldest_snapshot` and every version since
+  ObjectInfo snapshot;                // newest checkpoint, as a state object
+  Version oldest_snapshot;            // oldest checkpoint kept; commits since then are kept too
+  std::map<Version, Commit> commits;  // by the version they lead to
+  std::map<Version, Digest> hashes;   // of `oldest_snapshot` and every version since
 
   std::map<RequestId, OpenRequest> requests;
   std::optional<Version> evaluated;  // newest version for which an evaluation was asked for
-  bool sampled = false;     // the final sample was asked for
+  bool sampled = false;              // the final sample was asked for
   uint64_t aborted_rounds = 0;
   Duration last_round_time{0};  // open to commit of the newest committed round
 };

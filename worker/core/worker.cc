@@ -26,7 +26,8 @@ uint64_t Size(const std::vector<LeaseRange>& ranges) {
   return n;
 }
 
-// What is left of `range` without `used`; all under one fence, positions are never leased twice at a time.
+// What is left of `range` without `used`; all under one fence, positions are never leased twice at
+// a time.
 void Subtract(LeaseRange range, const std::vector<LeaseRange>& used, std::vector<LeaseRange>& out) {
   std::vector<LeaseRange> cuts;
   for (const LeaseRange& u : used) {
@@ -137,14 +138,17 @@ struct WorkerHandler {
       w.here_.reset();
       w.effects_.requests.push_back(StopFetching{});
     }
-    if ((new_session || new_generation) && (w.state_ || w.sent_)) w.DropProgress(false, new_generation);
+    if ((new_session || new_generation) && (w.state_ || w.sent_))
+      w.DropProgress(false, new_generation);
     if (!std::exchange(w.data_asked_, true)) {
-      w.effects_.requests.push_back(LoadData{welcome.config, welcome.data_identity, welcome.parameters});
+      w.effects_.requests.push_back(
+          LoadData{welcome.config, welcome.data_identity, welcome.parameters});
     }
   }
 
   void Receive(const WorkerReceived& e, const Assignment& assignment) {
-    if (e.generation != w.generation_ || e.sequence <= w.assignment_sequence_ || !w.welcome_) return;
+    if (e.generation != w.generation_ || e.sequence <= w.assignment_sequence_ || !w.welcome_)
+      return;
     w.assignment_ = assignment;
     w.assignment_sequence_ = e.sequence;
     std::erase_if(w.answers_, [&](const auto& answer) {
@@ -193,16 +197,21 @@ void Worker::SayHello() {
 void Worker::Announce() {
   if (session_.value == 0) return SayHello();
   if (leaving_) return effects_.messages.push_back(Leave{"leaving"});
-  const bool coding = sent_ && sent_->ready.object.root == Digest{} && std::isfinite(sent_->ready.loss);
+  const bool coding =
+      sent_ && sent_->ready.object.root == Digest{} && std::isfinite(sent_->ready.loss);
   if (sent_ && !coding && sent_->ready.object.id.contribution.session == session_) {
     effects_.messages.push_back(sent_->ready);
   }
   for (const auto& [id, done] : answers_) effects_.messages.push_back(done);
 }
 
-const OutcomeView* Worker::Outcome() const { return assignment_->outcomes.empty() ? nullptr : &assignment_->outcomes[0]; }
+const OutcomeView* Worker::Outcome() const {
+  return assignment_->outcomes.empty() ? nullptr : &assignment_->outcomes[0];
+}
 
-const RoundView* Worker::OpenRound() const { return assignment_->rounds.empty() ? nullptr : &assignment_->rounds[0]; }
+const RoundView* Worker::OpenRound() const {
+  return assignment_->rounds.empty() ? nullptr : &assignment_->rounds[0];
+}
 
 // Local progress is void: θ = θ̄. A step that runs right now is void, too.
 void Worker::DropProgress(bool inner_state, bool residual) {
@@ -226,7 +235,8 @@ void Worker::CheckHash(const FragmentState& mine) {
 
 void Worker::Decide() {
   if (!assignment_ || !data_ || session_.value == 0 || leaving_ || jobs_ > 0) return;
-  DecideSent() || DecideVersion() || DecideProgress() || DecideContribution() || DecideRequest() || DecideStep();
+  DecideSent() || DecideVersion() || DecideProgress() || DecideContribution() || DecideRequest() ||
+      DecideStep();
 }
 
 // DESIGN 5, step 9: only commit or abort of its round decides a contribution.
@@ -256,7 +266,8 @@ bool Worker::WantObject(const ObjectInfo& object) {
   return false;
 }
 
-// Towards the newest committed version: the next commit when it is in the list, otherwise the snapshot.
+// Towards the newest committed version: the next commit when it is in the list, otherwise the
+// snapshot.
 bool Worker::DecideVersion() {
   if (assignment_->current.empty() || assignment_->snapshots.empty()) return false;
   if (state_ && state_->version >= assignment_->current[0].version) return false;
@@ -269,7 +280,8 @@ bool Worker::DecideVersion() {
     }
   }
   const ObjectInfo& snapshot = assignment_->snapshots[0];
-  if (state_ && snapshot.id.version <= state_->version) return false;  // the next Assignment will have the commits
+  if (state_ && snapshot.id.version <= state_->version)
+    return false;  // the next Assignment will have the commits
   if (!WantObject(snapshot)) return false;
   if (state_) DropProgress(false, false);
   Start(LoadState{snapshot});
@@ -296,7 +308,9 @@ bool Worker::DecideProgress() {
 
 bool Worker::DecideContribution() {
   const RoundView* round = OpenRound();
-  if (!round || sent_ || !state_ || round->base != state_->version || current_.steps < round->own_steps) return false;
+  if (!round || sent_ || !state_ || round->base != state_->version ||
+      current_.steps < round->own_steps)
+    return false;
   const OutcomeView* outcome = Outcome();
   if (!outcome || outcome->decided >= round->round) return false;
   const ContributionId id{session_, ++sequence_};
@@ -308,7 +322,8 @@ bool Worker::DecideContribution() {
   sent.ready.leases = sent.progress.ranges;
   sent.ready.steps = sent.progress.steps;
   sent.ready.loss = sent.progress.loss_sum / static_cast<double>(sent.progress.steps);
-  sent.ready.object.id = {ObjectKind::kContribution, generation_, FragmentId{0}, state_->version, id};
+  sent.ready.object.id = {ObjectKind::kContribution, generation_, FragmentId{0}, state_->version,
+                          id};
   sent_ = std::move(sent);
   if (!std::isfinite(sent_->ready.loss)) {
     Announce();

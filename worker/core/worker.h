@@ -1,8 +1,9 @@
-// Decides everything a worker decides: when to join, what to train on, when to send a contribution, what to fetch and apply,
-// when its local progress is void. Owned by one loop. Never blocks; reads no clock, draws no randomness.
+// Decides everything a worker decides: when to join, what to train on, when to send a contribution,
+// what to fetch and apply, when its local progress is void. Owned by one loop. Never blocks; reads
+// no clock, draws no randomness.
 //
-// Level-triggered: each Assignment is the whole truth of the moment, and the core does what leads there. The trainer does one
-// job at a time; fetching runs beside it.
+// Level-triggered: each Assignment is the whole truth of the moment, and the core does what leads
+// there. The trainer does one job at a time; fetching runs beside it.
 #pragma once
 
 #include <cstdint>
@@ -19,8 +20,8 @@
 namespace longhaul {
 
 // ---- what can happen ----
-struct WorkerTick {};        // about once per heartbeat: repeats what may have been lost
-struct WorkerConnected {};   // the control connection is up (again)
+struct WorkerTick {};       // about once per heartbeat: repeats what may have been lost
+struct WorkerConnected {};  // the control connection is up (again)
 struct WorkerReceived {
   Generation generation;
   uint64_t sequence = 0;
@@ -56,9 +57,10 @@ struct JobDone {};  // a trainer job without a result
 struct LeaveWanted {
   std::string reason;
 };
-using WorkerEvent = std::variant<WorkerTick, WorkerConnected, WorkerReceived, DataLoaded, ObjectFetched, ObjectGone,
-                                 StateLoaded, CommitApplied, ContributionCoded, StepDone, RequestFinished, JobDone,
-                                 LeaveWanted>;
+using WorkerEvent =
+    std::variant<WorkerTick, WorkerConnected, WorkerReceived, DataLoaded, ObjectFetched, ObjectGone,
+                 StateLoaded, CommitApplied, ContributionCoded, StepDone, RequestFinished, JobDone,
+                 LeaveWanted>;
 
 // ---- what the shell shall do ----
 struct LoadData {  // once; answer: DataLoaded
@@ -71,7 +73,8 @@ struct FetchObject {  // answer: ObjectFetched or ObjectGone
 };
 struct StopFetching {};
 // Trainer jobs, one at a time.
-struct LoadState {  // of a fetched snapshot; θ = θ̄, progress and sent contribution are void; answer: StateLoaded
+struct LoadState {  // of a fetched snapshot; θ = θ̄, progress and sent contribution are void;
+                    // answer: StateLoaded
   ObjectInfo object;
 };
 struct ApplyCommit {  // with a fetched aggregate; answer: CommitApplied
@@ -89,9 +92,9 @@ struct CodeContribution {  // answer: ContributionCoded; with zero chunks when �
 struct ResolveContribution {  // the sent contribution is decided; answer: JobDone
   bool included = false;
 };
-struct ResetProgress {  // θ = θ̄; answer: JobDone
+struct ResetProgress {       // θ = θ̄; answer: JobDone
   bool inner_state = false;  // moments too
-  bool residual = false;     // error feedback too, and forget the sent contribution (a new generation)
+  bool residual = false;  // error feedback too, and forget the sent contribution (a new generation)
 };
 struct RunRequest {  // answer: RequestFinished
   WorkRequest request;
@@ -101,8 +104,9 @@ struct ExitWorker {
   std::optional<RefusalCode> refusal;
   std::string reason;
 };
-using WorkerRequest = std::variant<LoadData, FetchObject, StopFetching, LoadState, ApplyCommit, TrainStep, CodeContribution,
-                                   ResolveContribution, ResetProgress, RunRequest, ExitWorker>;
+using WorkerRequest =
+    std::variant<LoadData, FetchObject, StopFetching, LoadState, ApplyCommit, TrainStep,
+                 CodeContribution, ResolveContribution, ResetProgress, RunRequest, ExitWorker>;
 
 struct WorkerEffects {
   std::vector<Message> messages;  // to the coordinator, in order
@@ -187,10 +191,10 @@ class Worker {
   Progress carried_;                  // sent, but not included
   Progress current_;                  // since the last send
   std::optional<Sent> sent_;
-  uint64_t sequence_ = 0;  // of contributions
+  uint64_t sequence_ = 0;                            // of contributions
   std::optional<std::vector<LeaseRange>> stepping_;  // what the running step trains on
   bool void_step_ = false;                           // the running step trains on void progress
-  std::map<RequestId, RequestDone> answers_;         // bounded by kMaxRequestsPerMessage open requests
+  std::map<RequestId, RequestDone> answers_;  // bounded by kMaxRequestsPerMessage open requests
   std::optional<RequestId> answering_;
   bool leaving_ = false;
   bool over_ = false;

@@ -1,0 +1,271 @@
+#include "tests/core_world.h"
+
+#include <algorithm>
+
+#include "common/check.h"
+#include "common/hash.h"
+#include "compression/codec.h"
+
+namespace longhaul {
+
+namespace {
+constexpr uint64_t kParameters = 100;
+constexpr Generation kGeneration{1, 42};
+
+ObjectInfo Snapshot(const Generation& g, Version v, const Digest& hash) {
+  return {.id = {ObjectKind::kState, g, FragmentId{0}, v, {}},
+          .chunks = 1,
+          .bytes = 8 * kParameters,
+          .root = hash};
+}
+}  // namespace
+
+RunConfig SmallConfig() {
+  RunConfig c;
+  c.run.rounds = 3;
+  c.run.min_workers = 2;
+  c.sync.inner_steps = 4;
+  c.data.sequence_length = 128;
+  c.train.per_device_train_batch_size = 8;
+  c.checkpoint.every_rounds = 2;
+  return c;
+}
+
+Digest CoreWorld::HashOf(Version v) { return Blake2b("state " + std::to_string(v.value)); }
+
+CoreWorld::CoreWorld(const RunConfig& config, uint64_t positions) : config_(config) {
+  coordinator_ = std::make_unique<Coordinator>(config);
+  RunStarted begin{.run_id = "0000000000000001",
+                   .generation = kGeneration,
+                   .parameters = kParameters,
+                   .positions = positions,
+                   .snapshot = Snapshot(kGeneration, Version{0}, HashOf(Version{0}))};
+  Record record{Timestamp{}, begin};
+  State state;
+  Coordinator::Apply(state, record);
+  journal_.push_back(EncodeRecord(record));
+  coordinator_->Restore(std::move(state));
+  Feed(BootEvent{});
+}
+
+int CoreWorld::AddWorker(uint8_t key) {
+  WorkerProcess p;
+  p.key.bytes[0] = key;
+  WorkerIdentity identity;
+  identity.process = {key, next_process_++};
+  identity.name = "w" + std::to_string(key);
+  p.core = std::make_unique<Worker>(identity);
+  workers_.push_back(std::move(p));
+  const int i = static_cast<int>(workers_.size()) - 1;
+  Feed(AllowEvent{workers_[i].key, "w"});
+  FeedWorker(i, WorkerConnected{});
+  return i;
+}
+
+void CoreWorld::KillWorker(int i) {
+  workers_.at(i).alive = false;
+  const SessionId session = workers_.at(i).core->session();
+  Feed(SilentEvent{session});
+}
+
+void CoreWorld::LeaveWorker(int i) { FeedWorker(i, LeaveWanted{"test"}); }
+
+void CoreWorld::RestartCoordinator() {
+  State state;
+  for (const std::string& bytes : journal_) {
+    auto record = DecodeRecord(AsBytes(bytes));
+    LONGHAUL_CHECK(record.ok(), "the journal can be read");
+    Coordinator::Apply(state, *record);
+  }
+  coordinator_ = std::make_unique<Coordinator>(config_);
+  coordinator_->Restore(std::move(state));
+  queue_.clear();  // what was on its way is lost
+  sequence_ += 1000;
+  Feed(BootEvent{.restarted = true});
+  for (size_t i = 0; i < workers_.size(); ++i) {
+    if (workers_[i].alive && !workers_[i].exit) FeedWorker(static_cast<int>(i), WorkerConnected{});
+  }
+}
+
+void CoreWorld::Tick(Duration step) {
+  now_ = now_ + step;
+  Feed(TickEvent{});
+  for (size_t i = 0; i < workers_.size(); ++i) {
+    WorkerProcess& w = workers_[i];
+    if (!w.alive || w.exit) continue;
+    FeedWorker(static_cast<int>(i), WorkerTick{});
+    // The heartbeat's part of the shell: a stated version, and the Assignment as its answer.
+    const SessionId session = w.core->session();
+    if (session.value == 0) continue;
+    if (auto refused = coordinator_->WhyNotLive(session)) {
+      SendTo(static_cast<int>(i), *refused);
+      continue;
+    }
+    if (w.core->state()) {
+      w.stated = w.core->state()->version;
+      Feed(StatedEvent{session, *w.core->state()});
+    }
+    if (!coordinator_->WhyNotLive(session))
+      SendTo(static_cast<int>(i), coordinator_->AssignmentFor(session, w.stated));
+  }
+  Deliver();
+}
+
+void CoreWorld::RunUntil(uint64_t version, int max_ticks) {
+  step_limit_ = version;
+  Deliver();
+  for (int i = 0; i < max_ticks && state().version.value < version; ++i) Tick(Milliseconds(500));
+}
+
+void CoreWorld::Deliver() {
+  while (true) {
+    while (!queue_.empty()) {
+      auto next = std::move(queue_.front());
+      queue_.pop_front();
+      next();
+    }
+    bool answered = false;
+    for (size_t i = 0; i < workers_.size(); ++i) {
+      WorkerProcess& w = workers_[i];
+      if (w.answers.empty() || !w.alive) continue;
+      const bool hold = state().version.value >= step_limit_ || !may_step(static_cast<int>(i));
+      if (std::holds_alternative<StepDone>(w.answers.front()) && hold) continue;
+      WorkerEvent answer = std::move(w.answers.front());
+      w.answers.pop_front();
+      FeedWorker(static_cast<int>(i), answer);
+      answered = true;
+    }
+    if (!answered && queue_.empty()) return;
+  }
+}
+
+std::vector<std::string> CoreWorld::JournalText() const {
+  std::vector<std::string> lines;
+  for (const std::string& bytes : journal_)
+    lines.push_back(DescribeRecord(*DecodeRecord(AsBytes(bytes))));
+  return lines;
+}
+
+int CoreWorld::WorkerOf(SessionId session) const {
+  for (size_t i = 0; i < workers_.size(); ++i) {
+    if (workers_[i].core->session() == session && workers_[i].alive) return static_cast<int>(i);
+  }
+  return -1;
+}
+
+void CoreWorld::Feed(EventBody body) {
+  Effects effects = coordinator_->Step(Event{now_, std::move(body)});
+  LONGHAUL_CHECK(effects.fatal.empty(), "the journal is not behind");
+  for (const Record& r : effects.records) {
+    journal_.push_back(EncodeRecord(r));
+    if (const auto* c = std::get_if<ContributionAccepted>(&r.body)) {
+      leases_of_[c->object.id.contribution] = c->leases;
+      steps_of_[c->object.id.contribution] = c->steps;
+    }
+    if (const auto* c = std::get_if<RoundClosed>(&r.body)) {
+      for (const ContributionId& id : c->closing.included)
+        included_steps.push_back(steps_of_.at(id));
+    }
+  }
+  for (const Reply& reply : effects.replies)
+    SendTo(static_cast<int>(reply.to.token), reply.message);
+  for (SessionId session : effects.notify) {
+    const int i = WorkerOf(session);
+    if (i < 0) continue;
+    auto refused = coordinator_->WhyNotLive(session);
+    if (refused) {
+      SendTo(i, *refused);
+    } else {
+      SendTo(i, coordinator_->AssignmentFor(session, workers_[i].stated));
+    }
+  }
+  for (const Request& request : effects.requests) Do(request);
+}
+
+void CoreWorld::Do(const Request& request) {
+  if (const auto* r = std::get_if<ExpectContribution>(&request)) {
+    if (reducer_works)
+      queue_.push_back([this, id = r->object.id.contribution] { Feed(HeldEvent{id}); });
+  } else if (const auto* r = std::get_if<ReduceRound>(&request)) {
+    ObjectInfo aggregate{
+        .id = {ObjectKind::kAggregate, state().generation, FragmentId{0}, r->version, {}},
+        .chunks = 1};
+    aggregate.root = Blake2b("aggregate " + std::to_string(r->version.value));
+    queue_.push_back([this, r = *r, aggregate] {
+      const uint64_t before = state().version.value;
+      Feed(PreparedEvent{r.round, r.attempt, aggregate, HashOf(r.version)});
+      if (state().version.value == before) return;
+      for (const auto& [id, weight] : r.included) {
+        for (const LeaseRange& l : leases_of_.at(id)) {
+          for (uint64_t p = l.from; p < l.to; ++p) ++committed[p];
+        }
+      }
+    });
+  } else if (const auto* r = std::get_if<StoreCheckpoint>(&request)) {
+    queue_.push_back([this, v = r->version] {
+      Feed(CheckpointEvent{Snapshot(state().generation, v, HashOf(v)), v});
+    });
+  }
+}
+
+void CoreWorld::SendTo(int i, const Message& message) {
+  WorkerReceived received{state().generation, ++sequence_, message};
+  queue_.push_back([this, i, received] {
+    if (workers_.at(i).alive && !workers_.at(i).exit) FeedWorker(i, received);
+  });
+}
+
+void CoreWorld::FeedWorker(int i, const WorkerEvent& event) {
+  WorkerEffects effects = workers_.at(i).core->Step(event);
+  for (const Message& m : effects.messages) queue_.push_back([this, i, m] { Receive(i, m); });
+  for (const WorkerRequest& r : effects.requests) Answer(i, r);
+}
+
+void CoreWorld::Receive(int i, const Message& message) {
+  WorkerProcess& w = workers_.at(i);
+  if (!w.alive) return;
+  const SessionId session = w.core->session();
+  if (const auto* hello = std::get_if<Hello>(&message)) {
+    Feed(HelloEvent{ReplyTo{static_cast<uint64_t>(i)}, w.key, *hello});
+  } else if (auto refused = coordinator_->WhyNotLive(session)) {
+    SendTo(i, *refused);
+  } else if (const auto* ready = std::get_if<ContributionReady>(&message)) {
+    Feed(ContributionEvent{session, *ready});
+  } else if (const auto* done = std::get_if<RequestDone>(&message)) {
+    Feed(RequestDoneEvent{session, *done});
+  } else if (std::holds_alternative<Leave>(message)) {
+    Feed(LeaveEvent{session});
+  }
+}
+
+void CoreWorld::Answer(int i, const WorkerRequest& request) {
+  WorkerProcess& w = workers_.at(i);
+  auto answer = [&w](WorkerEvent e) { w.answers.push_back(std::move(e)); };
+  if (std::holds_alternative<LoadData>(request)) {
+    answer(DataLoaded{});
+  } else if (const auto* r = std::get_if<FetchObject>(&request)) {
+    answer(ObjectFetched{r->object.id});
+  } else if (const auto* r = std::get_if<LoadState>(&request)) {
+    answer(StateLoaded{{FragmentId{0}, r->object.id.version, HashOf(r->object.id.version)}});
+  } else if (const auto* r = std::get_if<ApplyCommit>(&request)) {
+    answer(CommitApplied{{FragmentId{0}, r->commit.version, HashOf(r->commit.version)}});
+  } else if (std::holds_alternative<TrainStep>(request)) {
+    const double l = loss(i);
+    answer(StepDone{l, std::isfinite(l)});
+  } else if (const auto* r = std::get_if<CodeContribution>(&request)) {
+    const uint64_t bytes = FindCodec(CodecId::kInt8)->EncodedBytes(kParameters);
+    answer(ContributionCoded{
+        {.id = {ObjectKind::kContribution, r->generation, FragmentId{0}, r->base, r->id},
+         .chunks = 1,
+         .bytes = bytes,
+         .root = Blake2b("contribution")}});
+  } else if (const auto* r = std::get_if<RunRequest>(&request)) {
+    answer(RequestFinished{{.request = r->request.id, .loss = 2.0, .tokens = 10}});
+  } else if (const auto* r = std::get_if<ExitWorker>(&request)) {
+    w.exit = *r;
+  } else if (!std::holds_alternative<StopFetching>(request)) {
+    answer(JobDone{});
+  }
+}
+
+}  // namespace longhaul
