@@ -1,7 +1,7 @@
 // RunConfig -> text.
-
 #include "cli/config.h"
 #include "cli/text_table.h"
+#include "cli/toml_text.h"
 
 namespace longhaul {
 namespace {
@@ -35,7 +35,9 @@ std::string ResolvedToml(const RunConfig& config, const ConfigOrigins& origins) 
     StartSection(key, section, out);
     std::string comment = key.help;
     const auto origin = origins.find(key.FullName());
-    if (origin != origins.end()) comment += " (from " + origin->second + ")";
+    if (origin != origins.end() && IsTomlText(origin->second)) {
+      comment += " (from " + origin->second + ")";
+    }
     out += Line(key.name + " = " + ValueToToml(GetConfigValue(key, config)), comment);
   }
   return out;

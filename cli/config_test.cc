@@ -224,7 +224,7 @@ TEST(ConfigPrint, ResolvedFileParsesBackToTheSameConfig) {
       SetConfigValue(key, RandomValue(key.rule, rng), config);
     }
     RepairTies(config, rng);
-    const std::string text = ResolvedToml(config, {{"run.seed", "a\\b"}});
+    const std::string text = ResolvedToml(config, {{"run.seed", "a\\b"}, {"run.name", "a\nb"}});
     const auto loaded = Parse(text);
     ASSERT_TRUE(loaded.ok()) << loaded.status() << "\n" << text;
     ASSERT_EQ(loaded->config, config) << text;
