@@ -155,8 +155,9 @@ struct WorkerHandler {
       return std::none_of(assignment.requests.begin(), assignment.requests.end(),
                           [&](const WorkRequest& r) { return r.id == answer.first; });
     });
-    if (assignment.phase == Phase::kFinished) Exit(true, std::nullopt, assignment.reason);
-    if (assignment.phase == Phase::kStopped) Exit(false, RefusalCode::kRunOver, assignment.reason);
+    if (assignment.phase != Phase::kFinished && assignment.phase != Phase::kStopped) return;
+    w.effects_.messages.push_back(Leave{"the run is over"});
+    Exit(assignment.phase == Phase::kFinished, RefusalCode::kRunOver, assignment.reason);
   }
 
   void Receive(const WorkerReceived&, const Refused& refused) {

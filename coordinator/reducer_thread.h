@@ -1,0 +1,110 @@
+// The reducer inside the coordinator's process: a thread that owns the Reducer, pulls contributions, serves aggregates and
+// states to workers, and writes checkpoints (all of them need the parameters, so one thread does all of them in order).
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+#include <variant>
+#include <vector>
+
+#include "common/bounded_queue.h"
+#include "common/storage.h"
+#include "coordinator/core/effects.h"
+#include "model/checkpoint.h"
+#include "proto/chunk.h"
+#include "proto/messages.h"
+#include "reducer/reducer.h"
+#include "transport/frame.h"
+#include "transport/transfer.h"
+
+namespace longhaul {
+
+inline constexpr size_t kMaxReducerCommands = 65536;
+inline constexpr uint64_t kUploadWindowBytes = 4 * 1024 * 1024;  // granted to one contribution at a time
+inline constexpr size_t kMaxDownloads = 4096;                    // served at one time; the oldest gives way
+inline constexpr Duration kUploadStall = Seconds(5);             // without a chunk: ask again
+
+class ReducerThread {
+ public:
+  struct Options {
+    Storage* storage = nullptr;  // the run folder; outlives the thread
+    LlamaShape shape;
+    uint32_t checkpoints_kept = 2;
+    uint64_t first_attempt = 1;  // grows over restarts: names fetch attempts
+    std::function<void(EventBody)> post;                                           // to the core's loop
+    std::function<void(absl::Status)> fail;                                        // the process must end
+    std::function<void(const std::string& route, const Message&)> send_control;    // any thread
+    std::function<bool(const std::string& route, std::vector<Frame>&&)> send_bulk;  // any thread; false: no room
+  };
+
+  ReducerThread(Options options, std::unique_ptr<Reducer> reducer);
+  ~ReducerThread();
+
+  // All of these: any thread; false when the queue is full (whatever was lost is asked for again).
+  bool Expect(const ExpectContribution& request, const WorkerKey& user, const std::string& route);
+  // The session's connection is new: what it owes is asked for there.
+  bool RouteChanged(SessionId session, const std::string& route);
+  bool Chunk(const WorkerKey& user, std::vector<Frame>&& frames);
+  bool Serve(const std::string& route, const Fetch& fetch);
+  bool Room(const std::string& route);
+  bool Drop(const DropContribution& request);
+  bool Reduce(const ReduceRound& request);
+  bool Install(const InstallRound& request);
+  // `state.fragments` is filled in here.
+  bool Checkpoint(const StoreCheckpoint& request, const CheckpointState& state, const std::string& ledger);
+  bool Tick(Timestamp now);
+
+ private:
+  struct Upload {
+    ObjectInfo object;
+    WorkerKey user;
+    std::string route;
+    uint64_t attempt = 0;
+    uint64_t consumed_bytes = 0;  // in this attempt
+    uint64_t stated_bytes = 0;    // grant last sent
+    Timestamp last_chunk;
+  };
+  struct Download {
+    Outgoing outgoing;
+    ObjectId object;
+    std::string route;
+    uint64_t last_use = 0;
+  };
+
+  template <class F>
+  bool Post(F&& command);
+  void Run();
+  void DoExpect(const ExpectContribution& request, const WorkerKey& user, const std::string& route);
+  void DoChunk(const WorkerKey& user, const std::vector<Frame>& frames);
+  void DoServe(const std::string& route, const Fetch& fetch);
+  void DoCheckpoint(Version version, CheckpointState state, const std::string& ledger);
+  void TryReduce();
+  void StartAttempt(ContributionId id, Upload& upload);
+  void Grant(const Upload& upload, std::vector<ChunkRun> missing);
+  void AfterProgress(ContributionId id, const absl::StatusOr<Reducer::Progress>& progress);
+  void Pump(Download& download);
+  absl::StatusOr<Outgoing::Sizes> SizesOf(const ObjectId& object);
+  absl::StatusOr<StoredChunk> ReadChunk(const ObjectId& object, uint32_t chunk);
+  absl::StatusOr<StoredChunk> ReadStateChunk(Version version, uint32_t chunk);
+  bool Check(const absl::Status& status);
+
+  const Options options_;
+  std::unique_ptr<Reducer> reducer_;
+  BoundedQueue<std::function<void()>> commands_{kMaxReducerCommands};
+  Timestamp now_;
+  uint64_t next_attempt_;
+  std::map<ContributionId, Upload> uploads_;             // not complete yet
+  std::map<uint64_t, ContributionId> attempts_;          // of uploads_
+  std::optional<ReduceRound> reduce_;                    // waits for its contributions
+  std::map<std::pair<std::string, ObjectId>, Download> downloads_;
+  uint64_t uses_ = 0;
+  std::map<Version, uint64_t> parameters_at_;  // where the parameters start in each checkpoint's model file
+  bool failed_ = false;
+  std::thread thread_;
+};
+
+}  // namespace longhaul

@@ -1,0 +1,513 @@
+#include "coordinator/service.h"
+
+#include <chrono>
+#include <cmath>
+#include <ctime>
+
+#include "common/log.h"
+#include "common/rng.h"
+#include "common/status_macros.h"
+#include "compression/codec.h"
+#include "proto/codec.h"
+
+namespace longhaul {
+namespace {
+
+int64_t MonotonicNs() {
+  return std::chrono::duration_cast<Duration>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+uint64_t UnixSeconds() { return static_cast<uint64_t>(std::time(nullptr)); }
+
+Role RoleOf(const AdmitKey& admit) { return admit.invitation ? Role::kInvitation : Role::kWorker; }
+
+}  // namespace
+
+CoordinatorService::CoordinatorService(Options options, Observer observer)
+    : options_(std::move(options)), observer_(std::move(observer)) {}
+
+CoordinatorService::~CoordinatorService() {
+  events_.Close();
+  server_.reset();   // no more messages for the reducer
+  reducer_.reset();
+}
+
+absl::StatusOr<std::unique_ptr<CoordinatorService>> CoordinatorService::Start(const Options& options,
+                                                                              Observer observer) {
+  std::unique_ptr<CoordinatorService> service(new CoordinatorService(options, std::move(observer)));
+  RETURN_IF_ERROR(service->Open());
+  return service;
+}
+
+absl::Status CoordinatorService::Open() {
+  ASSIGN_OR_RETURN(folder_, RunFolder::Open(options_.folder));
+  ASSIGN_OR_RETURN(RunStart start, StartRun(*folder_, {.config = options_.config,
+                                                       .shape = options_.shape,
+                                                       .data_identity = options_.data_identity,
+                                                       .positions = options_.positions,
+                                                       .resume_from = options_.resume_from,
+                                                       .random_run = Draw(options_.random, {1}),
+                                                       .random_generation = Draw(options_.random, {2})}));
+  journal_ = std::move(start.journal);
+  restarted_ = start.restarted;
+  run_id_ = start.state.run_id;
+  generation_ = start.state.generation;
+  epoch_ = start.state.now;
+  zero_ns_ = MonotonicNs();
+
+  ASSIGN_OR_RETURN(std::unique_ptr<Reducer> reducer,
+                   Reducer::Open({.storage = &folder_->storage(),
+                                  .folder = kReducerFolder,
+                                  .fragment = FragmentId{0},
+                                  .elements = start.state.parameters,
+                                  .codec_up = *CodecByName(options_.config.sync.codec),
+                                  .codec_down = *CodecByName(options_.config.sync.codec_down),
+                                  .beta_down = static_cast<float>(options_.config.sync.error_feedback)}));
+  const Checkpoint& c = start.checkpoint;
+  RETURN_IF_ERROR(reducer->Load(start.state.generation, c.state.fragments[0].version, c.parameters, c.momentum, c.residual));
+  std::vector<CommitView> commits;
+  for (auto it = start.state.commits.upper_bound(c.state.fragments[0].version); it != start.state.commits.end(); ++it) {
+    commits.push_back(it->second.view);
+  }
+  ASSIGN_OR_RETURN(Reducer::Recovered recovered, reducer->Recover(commits));
+  if (recovered.residual_reset) LogWarning("the reducer's residual was lost and starts again at zero");
+  for (const auto& [version, commit] : start.state.commits) tokens_ += commit.tokens;
+
+  core_ = std::make_unique<Coordinator>(options_.config);
+  core_->Restore(std::move(start.state));
+  StartReducer(std::move(reducer));
+  RETURN_IF_ERROR(StartServer());
+  Step(BootEvent{.restarted = restarted_});
+  return failure_.value_or(absl::OkStatus());
+}
+
+void CoordinatorService::StartReducer(std::unique_ptr<Reducer> reducer) {
+  ReducerThread::Options o;
+  o.storage = &folder_->storage();
+  o.shape = options_.shape;
+  o.checkpoints_kept = std::max<uint32_t>(2, options_.config.checkpoint.keep);
+  o.first_attempt = static_cast<uint64_t>(MonotonicNs());
+  o.post = [this](EventBody body) { events_.Push(ShellEvent(std::move(body))); };
+  o.fail = [this](absl::Status status) { events_.Push(ShellEvent(Failure{std::move(status)})); };
+  o.send_control = [this](const std::string& route, const Message& message) { SendTo(route, message); };
+  o.send_bulk = [this](const std::string& route, std::vector<Frame>&& frames) {
+    return server_->Send(route, std::move(frames));
+  };
+  reducer_ = std::make_unique<ReducerThread>(std::move(o), std::move(reducer));
+}
+
+absl::Status CoordinatorService::StartServer() {
+  ServerOptions o;
+  o.listen = options_.config.network.listen;
+  o.keys = folder_->keys();
+  o.key_table = &key_table_;
+  o.on_message = [this](Inbound&& inbound) { OnMessage(std::move(inbound)); };
+  o.on_room = [this](const std::string& route) { reducer_->Room(route); };
+  ASSIGN_OR_RETURN(server_, RouterServer::Start(std::move(o)));
+  return absl::OkStatus();
+}
+
+// On the socket thread: chunks go to the reducer, everything else to the loop. What does not fit is dropped; its sender
+// says it again.
+void CoordinatorService::OnMessage(Inbound&& inbound) {
+  if (inbound.frames.size() == 2 && inbound.role == Role::kWorker) {
+    reducer_->Chunk(inbound.user, std::move(inbound.frames));
+  } else if (inbound.frames.size() == 1) {
+    events_.TryPush(ShellEvent(std::move(inbound)));
+  }
+}
+
+Timestamp CoordinatorService::Now() const { return epoch_ + Duration(MonotonicNs() - zero_ns_); }
+
+absl::StatusOr<CoordinatorService::Outcome> CoordinatorService::Run(const std::atomic<bool>& stop) {
+  Timestamp next_tick = Now();
+  const Timestamp started = Now();
+  while (!stop) {
+    if (auto event = events_.PopFor(std::max(Duration(0), next_tick - Now()))) Handle(std::move(*event));
+    if (failure_) return *failure_;
+    if (Now() < next_tick) continue;
+    next_tick = Now() + kTickEvery;
+    Step(TickEvent{});
+    CheckSilence();
+    reducer_->Tick(Now());
+    PublishStatus();
+    if (over_ && (peers_.empty() || Now() - over_since_ > kFarewell)) break;
+    if (options_.worker_wait > Duration(0) && !anybody_joined_ && Now() - started > options_.worker_wait) {
+      return absl::DeadlineExceededError("no worker joined within " +
+                                         std::to_string(options_.worker_wait / Seconds(1)) + " s");
+    }
+  }
+  return MakeOutcome();
+}
+
+void CoordinatorService::Handle(ShellEvent&& event) {
+  if (auto* inbound = std::get_if<Inbound>(&event)) return HandleInbound(*inbound);
+  if (auto* failure = std::get_if<Failure>(&event)) {
+    failure_ = failure->status;
+    return;
+  }
+  Step(std::move(std::get<EventBody>(event)));
+}
+
+void CoordinatorService::HandleInbound(const Inbound& inbound) {
+  absl::StatusOr<Envelope> envelope = DecodeEnvelope(inbound.frames[0].bytes());
+  if (!envelope.ok()) return LogDebug("a message was refused: " + std::string(envelope.status().message()));
+  if (envelope->protocol_version != kProtocolVersion) {
+    return SendTo(inbound.route, Refused{RefusalCode::kVersionMismatch,
+                                         "the coordinator speaks protocol version " + std::to_string(kProtocolVersion) +
+                                             ", this worker " + std::to_string(envelope->protocol_version) +
+                                             "; install the same release on both"});
+  }
+  if (envelope->run != run_id_) {
+    return SendTo(inbound.route, Refused{RefusalCode::kInvitationUnknown, "this coordinator runs another run"});
+  }
+  HandleEnvelope(inbound, *envelope);
+}
+
+void CoordinatorService::HandleEnvelope(const Inbound& inbound, const Envelope& envelope) {
+  if (const auto* enroll = std::get_if<Enroll>(&envelope.body)) return HandleEnroll(inbound, *enroll);
+  if (inbound.role != Role::kWorker) return;
+  if (const auto* hello = std::get_if<Hello>(&envelope.body)) return HandleHello(inbound, *hello);
+  if (const auto* fetch = std::get_if<Fetch>(&envelope.body)) {
+    if (fetch->object.generation == core_->state().generation) reducer_->Serve(inbound.route, *fetch);
+    return;
+  }
+  HandleSession(inbound, envelope);
+}
+
+void CoordinatorService::HandleEnroll(const Inbound& inbound, const Enroll& enroll) {
+  EnrollEvent event{.reply = {1}, .enroll = enroll, .unix_s = UnixSeconds()};
+  const std::string statement = EnrollmentStatement(run_id_, enroll.invitation, enroll.key, enroll.ed25519_public);
+  event.signature_valid = VerifySignature(enroll.ed25519_public, AsBytes(statement), enroll.signature);
+  event.one_off_key_used = inbound.role == Role::kInvitation && InvitationId(inbound.user) == enroll.invitation;
+  replies_[1] = inbound.route;
+  Step(std::move(event));
+}
+
+void CoordinatorService::HandleHello(const Inbound& inbound, const Hello& hello) {
+  const bool toy_run = options_.config.train.optimizer == "toy";
+  if (hello.toy != toy_run) {
+    return SendTo(inbound.route, Refused{RefusalCode::kWrongData,
+                                         toy_run ? "this run is for longhaul-worker-toy" : "this run needs longhaul-worker"});
+  }
+  replies_[1] = inbound.route;
+  Step(HelloEvent{{1}, inbound.user, hello});
+}
+
+void CoordinatorService::HandleSession(const Inbound& inbound, const Envelope& envelope) {
+  const SessionId session = envelope.session;
+  if (auto refused = core_->WhyNotLive(session)) return SendTo(inbound.route, *refused);
+  if (core_->state().sessions.at(session).key != inbound.user) return;  // somebody else's session
+  if (envelope.generation != core_->state().generation) {
+    return SendTo(inbound.route, Refused{RefusalCode::kWrongGeneration, "the run went back to a checkpoint"});
+  }
+  Peer& peer = peers_[session];
+  peer.last_heard = Now();
+  if (const auto* heartbeat = std::get_if<Heartbeat>(&envelope.body)) {
+    HandleHeartbeat(session, *heartbeat);
+  } else if (const auto* ready = std::get_if<ContributionReady>(&envelope.body)) {
+    if (!first_ready_) first_ready_ = Now();
+    Step(ContributionEvent{session, *ready});
+  } else if (const auto* done = std::get_if<RequestDone>(&envelope.body)) {
+    Step(RequestDoneEvent{session, *done});
+  } else if (std::holds_alternative<Leave>(envelope.body)) {
+    Step(LeaveEvent{session});
+  }
+}
+
+void CoordinatorService::HandleHeartbeat(SessionId session, const Heartbeat& heartbeat) {
+  Peer& peer = peers_[session];
+  peer.heartbeat = heartbeat;
+  if (!heartbeat.fragments.empty()) {
+    const FragmentState& stated = heartbeat.fragments[0];
+    const bool changed = peer.stated != stated.version;
+    peer.stated = stated.version;
+    if (changed) {
+      auto hash = core_->state().hashes.find(stated.version);
+      if (hash != core_->state().hashes.end()) {
+        ++hash_checks_;
+        if (hash->second != stated.state_hash) ++hash_mismatches_;
+      }
+      Step(StatedEvent{session, stated});
+    }
+  }
+  SendAssignment(session);
+}
+
+void CoordinatorService::Step(EventBody body) {
+  if (failure_) return;
+  Effects effects = core_->Step(Event{Now(), std::move(body)});
+  if (!effects.fatal.empty()) {
+    failure_ = absl::DataLossError(effects.fatal);
+    return;
+  }
+  if (absl::Status status = AppendRecords(*journal_, effects.records); !status.ok()) {
+    failure_ = absl::Status(status.code(), "the journal cannot be written: " + std::string(status.message()));
+    return;
+  }
+  for (const Record& record : effects.records) OnRecord(record);
+  for (const Reply& reply : effects.replies) {
+    const std::string& route = replies_[reply.to.token];
+    SessionId session;
+    if (const auto* welcome = std::get_if<Welcome>(&reply.message)) {
+      session = welcome->session;
+      peers_[session].route = route;
+      peers_[session].last_heard = Now();
+      reducer_->RouteChanged(session, route);
+    }
+    if (const auto* refused = std::get_if<Refused>(&reply.message)) metrics_.Refused(refused->code);
+    SendTo(route, reply.message, session);
+  }
+  for (const Request& request : effects.requests) {
+    if (!Do(request)) failure_ = absl::ResourceExhaustedError("the reducer does not keep up with its commands");
+  }
+  for (SessionId session : effects.notify) SendAssignment(session);
+}
+
+void CoordinatorService::SendAssignment(SessionId session) {
+  auto peer = peers_.find(session);
+  if (peer == peers_.end()) return;
+  if (auto refused = core_->WhyNotLive(session)) {
+    SendTo(peer->second.route, *refused, session);
+    peers_.erase(peer);
+    return;
+  }
+  SendTo(peer->second.route, core_->AssignmentFor(session, peer->second.stated), session);
+}
+
+void CoordinatorService::SendTo(const std::string& route, const Message& message, SessionId session) {
+  if (route.empty()) return;
+  Envelope envelope{.run = run_id_, .generation = generation_, .session = session, .body = message};
+  envelope.sequence = ++sequence_;
+  absl::StatusOr<std::string> bytes = EncodeEnvelope(envelope);
+  if (!bytes.ok()) return LogError("a message could not be encoded: " + std::string(bytes.status().message()));
+  std::vector<Frame> frames;
+  frames.emplace_back(std::move(*bytes));
+  server_->Send(route, std::move(frames));  // a full queue: the next heartbeat's answer says it again
+}
+
+bool CoordinatorService::Do(const Request& request) {
+  const State& state = core_->state();
+  if (const auto* r = std::get_if<ExpectContribution>(&request)) {
+    if (!state.round) return true;  // decided in the same step
+    auto c = state.round->contributions.find(r->object.id.contribution);
+    if (c == state.round->contributions.end()) return true;
+    return reducer_->Expect(*r, c->second.key, peers_[c->first.session].route);
+  }
+  if (const auto* r = std::get_if<DropContribution>(&request)) return reducer_->Drop(*r);
+  if (const auto* r = std::get_if<ReduceRound>(&request)) return reducer_->Reduce(*r);
+  if (const auto* r = std::get_if<InstallRound>(&request)) return reducer_->Install(*r);
+  if (const auto* r = std::get_if<StoreCheckpoint>(&request)) return DoCheckpoint(*r);
+  if (const auto* r = std::get_if<AdmitKey>(&request)) key_table_.Add(r->key, RoleOf(*r));
+  if (const auto* r = std::get_if<ExpelKey>(&request)) key_table_.Remove(r->key);
+  if (const auto* r = std::get_if<ShutDown>(&request)) {
+    if (!over_) over_since_ = Now();
+    over_ = *r;
+  }
+  return true;
+}
+
+bool CoordinatorService::DoCheckpoint(const StoreCheckpoint& request) {
+  const State& state = core_->state();
+  Ledger ledger = state.ledger;  // leases do not outlive a generation: only what is committed counts in a checkpoint
+  for (const auto& [session, unused] : state.sessions) ledger.Return(session);
+  ByteWriter bytes;
+  ledger.Encode(bytes);
+  return reducer_->Checkpoint(request,
+                              CheckpointState{.run = state.run_id,
+                                              .generation = state.generation,
+                                              .round = state.decided.value,
+                                              .data_identity = state.data_identity,
+                                              .seed = options_.config.run.seed},
+                              bytes.str());
+}
+
+void CoordinatorService::CheckSilence() {
+  const Duration limit = 10 * Seconds(1) * static_cast<int64_t>(options_.config.run.patience * 1000) / 1000;
+  std::vector<SessionId> silent;
+  for (const auto& [id, session] : core_->state().sessions) {
+    auto [peer, is_new] = peers_.try_emplace(id);
+    if (is_new) peer->second.last_heard = Now();  // restored from the journal: it has the full time to come back
+    if (Now() - peer->second.last_heard > limit) silent.push_back(id);
+  }
+  for (SessionId id : silent) {
+    Step(SilentEvent{id});
+    peers_.erase(id);
+  }
+}
+
+absl::StatusOr<std::string> CoordinatorService::Invite(uint32_t uses, uint64_t expires_unix_s) {
+  const CurveKeyPair one_off = CurveKeyPair::Generate();
+  Invitation invitation;
+  const std::string& advertise = options_.config.network.advertise;
+  invitation.addresses = {advertise.empty() ? server_->address() : advertise};
+  invitation.server_key = folder_->keys().public_key;
+  if (!FromHex(run_id_, invitation.run)) return absl::InternalError("the run id is not hex");
+  invitation.expires_unix_s = expires_unix_s;
+  invitation.uses = uses;
+  invitation.one_off_secret = one_off.secret;
+  events_.Push(ShellEvent(EventBody(InviteEvent{invitation.id(), one_off.public_key, expires_unix_s, uses})));
+  return EncodeInvitation(invitation);
+}
+
+// ---- what people see ----
+
+void CoordinatorService::OnRecord(const Record& record) {
+  LogDebug(DescribeRecord(record));
+  if (observer_.on_record) observer_.on_record(record);
+  if (const auto* r = std::get_if<RoundOpened>(&record.body)) {
+    round_opened_ = record.now;
+    round_members_ = static_cast<uint32_t>(r->members.size());
+    first_ready_.reset();
+  } else if (const auto* r = std::get_if<RoundCommitted>(&record.body)) {
+    OnCommitted(r->commit);
+  } else if (const auto* r = std::get_if<RoundAborted>(&record.body)) {
+    metrics_.RoundAborted();
+    LogWarning(DescribeRecord(record));
+  } else if (const auto* r = std::get_if<ContributionRefused>(&record.body)) {
+    LogWarning(DescribeRecord(record));
+  } else if (const auto* r = std::get_if<SessionOpened>(&record.body)) {
+    anybody_joined_ = true;
+    LogInfo(r->name + " joined");
+  } else if (const auto* r = std::get_if<SessionEnded>(&record.body)) {
+    LogInfo(DescribeRecord(record));
+    const Heartbeat& h = peers_[r->session].heartbeat;
+    ended_bytes_up_ += h.bytes_sent;
+    ended_bytes_down_ += h.bytes_received;
+    ended_steps_ += h.steps;
+  } else if (const auto* r = std::get_if<RequestClosed>(&record.body)) {
+    if (!r->error.empty()) return LogWarning("a request failed: " + r->error);
+    if (!r->text.empty()) sample_ = r->text;
+    if (r->tokens == 0 || !r->text.empty() || !(r->loss > 0)) return;
+    if (!first_validation_) first_validation_ = r->loss;
+    validation_loss_ = r->loss;
+    if (observer_.on_evaluation) observer_.on_evaluation(core_->state().version.value, r->loss);
+  }
+}
+
+double CoordinatorService::ComputingPercent() const {
+  double computing = 0;
+  double total = 0;
+  for (const auto& [id, peer] : peers_) {
+    computing += static_cast<double>(peer.heartbeat.computing_ns);
+    total += static_cast<double>(peer.heartbeat.total_ns);
+  }
+  return total > 0 ? 100.0 * computing / total : 0;
+}
+
+void CoordinatorService::OnCommitted(const CommitView& commit) {
+  const Commit& c = core_->state().commits.at(commit.version);
+  tokens_ += c.tokens;
+  last_loss_ = std::bit_cast<double>(c.loss_bits);
+  if (!first_loss_) first_loss_ = last_loss_;
+  RoundReport report;
+  report.round = commit.version.value;
+  report.rounds = options_.config.run.rounds;
+  report.tokens = tokens_;
+  report.loss = last_loss_;
+  report.validation_loss = validation_loss_;
+  const double seconds = std::chrono::duration<double>(Now() - round_opened_).count();
+  report.tokens_per_second = seconds > 0 ? static_cast<double>(c.tokens) / seconds : 0;
+  report.workers_included = c.contributions;
+  report.workers_expected = round_members_;
+  uint64_t up = 0;
+  uint64_t down = 0;
+  for (auto& [id, peer] : peers_) {
+    up += peer.heartbeat.bytes_sent - peer.bytes_up_at_round;
+    down += peer.heartbeat.bytes_received - peer.bytes_down_at_round;
+    peer.bytes_up_at_round = peer.heartbeat.bytes_sent;
+    peer.bytes_down_at_round = peer.heartbeat.bytes_received;
+  }
+  if (!peers_.empty()) {
+    report.bytes_up_per_worker = up / peers_.size();
+    report.bytes_down_per_worker = down / peers_.size();
+  }
+  if (first_ready_) report.sync = Now() - *first_ready_;
+  report.computing_percent = ComputingPercent();
+  metrics_.RoundCommitted();
+  metrics_.SetRound(report.round);
+  metrics_.SetTokens(tokens_);
+  metrics_.SetLoss(last_loss_);
+  metrics_.SetSyncSeconds(std::chrono::duration<double>(report.sync).count());
+  metrics_.SetComputingPercent(report.computing_percent);
+  history_.push_back({report.round, report.loss, validation_loss_});
+  last_report_ = report;
+  if (observer_.on_round) observer_.on_round(report);
+}
+
+WorkerRow CoordinatorService::RowOf(const Session& session, const Peer& peer) const {
+  WorkerRow row{.name = session.name, .state = session.ready ? "training" : "joining"};
+  const Heartbeat& h = peer.heartbeat;
+  const double total_s = static_cast<double>(h.total_ns) * 1e-9;
+  row.steps = h.steps;
+  row.loss = h.loss;
+  if (total_s > 0) {
+    row.tokens_per_second =
+        static_cast<double>(h.steps * SamplesPerStep(options_.config) * kSampleTokens) / total_s;
+    row.computing_percent = 100e-9 * static_cast<double>(h.computing_ns) / total_s;
+  }
+  row.bytes_up = h.bytes_sent;
+  row.bytes_down = h.bytes_received;
+  row.last_seen = Now() - peer.last_heard;
+  return row;
+}
+
+void CoordinatorService::PublishStatus() {
+  const State& state = core_->state();
+  RunStatus status;
+  status.run = options_.config.run.name;
+  static constexpr const char* kPhases[] = {"", "waiting", "running", "finished", "stopped", "left"};
+  status.phase = kPhases[static_cast<int>(state.phase) % 6];
+  status.reason = state.reason;
+  status.elapsed = Now() - epoch_;
+  status.last_round = last_report_;
+  status.rounds = options_.config.run.rounds;
+  const ServerCounters counters = server_->counters();
+  status.bytes_in = counters.socket_bytes_in;
+  status.bytes_out = counters.socket_bytes_out;
+  status.workers_total = state.sessions.size();
+  most_workers_ = std::max<uint32_t>(most_workers_, static_cast<uint32_t>(state.sessions.size()));
+  for (const auto& [id, session] : state.sessions) {
+    if (status.workers.size() < kMaxStatusWorkers) status.workers.push_back(RowOf(session, peers_[id]));
+  }
+  status.history = history_;
+  const Ledger::Totals& t = state.ledger.totals();
+  status.coverage = {t.committed, t.sealed, t.leased, t.free, t.discarded, t.quarantined, state.ledger.total()};
+  metrics_.SetWorkersLive(state.sessions.size());
+  board_.Set(ToJson(status));
+}
+
+CoordinatorService::Outcome CoordinatorService::MakeOutcome() const {
+  const State& state = core_->state();
+  Outcome outcome;
+  outcome.finished = over_ && over_->success;
+  RunSummary& s = outcome.summary;
+  s.first_loss = first_validation_.value_or(first_loss_.value_or(0));
+  s.final_loss = validation_loss_.value_or(last_loss_);
+  s.validation_loss = validation_loss_;
+  s.workers = most_workers_;
+  s.rounds = state.version.value;
+  s.tokens = tokens_;
+  uint64_t up = ended_bytes_up_;
+  uint64_t down = ended_bytes_down_;
+  uint64_t steps = ended_steps_;
+  for (const auto& [id, peer] : peers_) {
+    up += peer.heartbeat.bytes_sent;
+    down += peer.heartbeat.bytes_received;
+    steps += peer.heartbeat.steps;
+  }
+  if (most_workers_ > 0) {
+    s.bytes_up_per_worker = up / most_workers_;
+    s.bytes_down_per_worker = down / most_workers_;
+    s.fp32_allreduce_bytes_per_worker = Fp32AllReduceBytesPerWorker(steps / most_workers_, state.parameters, most_workers_);
+  }
+  s.hash_checks = hash_checks_;
+  s.hash_mismatches = hash_mismatches_;
+  s.computing_percent = ComputingPercent();
+  s.elapsed = Now() - epoch_;
+  s.checkpoint = options_.folder + "/" + CheckpointFolder(kCheckpoints, state.snapshot.id.version.value);
+  s.sample_text = sample_;
+  return outcome;
+}
+
+}  // namespace longhaul

@@ -1,0 +1,154 @@
+// The coordinator's shell: receives, decodes, steps the core, makes the decisions durable, and only then sends and starts
+// what follows from them. One loop (the caller of Run) owns the core; sockets and the reducer have threads of their own.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "common/bounded_queue.h"
+#include "coordinator/core/coordinator.h"
+#include "coordinator/http_metrics.h"
+#include "coordinator/http_status.h"
+#include "coordinator/reducer_thread.h"
+#include "coordinator/report.h"
+#include "coordinator/run_folder.h"
+#include "transport/invitation.h"
+#include "transport/server.h"
+
+namespace longhaul {
+
+inline constexpr size_t kMaxShellEvents = 65536;
+inline constexpr Duration kTickEvery = Milliseconds(100);
+// How long a finished coordinator stays to tell its workers.
+inline constexpr Duration kFarewell = Seconds(3);
+
+class CoordinatorService {
+ public:
+  struct Options {
+    RunConfig config;
+    std::string folder;
+    LlamaShape shape;
+    Digest data_identity{};
+    uint64_t positions = 0;
+    std::string resume_from;
+    Duration worker_wait{0};  // end when no worker has joined after this long; 0: wait for ever
+    uint64_t random = 0;      // of the operating system's generator; names a new run or generation
+  };
+  // What happens, for whoever shows it. All on the loop's thread.
+  struct Observer {
+    std::function<void(const RoundReport&)> on_round;
+    std::function<void(uint64_t version, double loss)> on_evaluation;
+    std::function<void(const Record&)> on_record;
+  };
+  struct Outcome {
+    bool finished = false;  // all rounds are done
+    RunSummary summary;
+  };
+
+  static absl::StatusOr<std::unique_ptr<CoordinatorService>> Start(const Options& options, Observer observer);
+  ~CoordinatorService();
+
+  // Until the run is finished, `stop` is set, or something makes it impossible to go on.
+  absl::StatusOr<Outcome> Run(const std::atomic<bool>& stop);
+
+  // Any thread, also before Run.
+  absl::StatusOr<std::string> Invite(uint32_t uses, uint64_t expires_unix_s);
+  std::string address() const { return server_->address(); }
+  const std::string& run_id() const { return run_id_; }
+  const StatusBoard& status_board() const { return board_; }
+  const Metrics& metrics() const { return metrics_; }
+
+ private:
+  struct Peer {  // of a live session
+    std::string route;
+    Timestamp last_heard;
+    Heartbeat heartbeat;
+    std::optional<Version> stated;
+    uint64_t bytes_up_at_round = 0;
+    uint64_t bytes_down_at_round = 0;
+  };
+  struct Failure {
+    absl::Status status;
+  };
+  using ShellEvent = std::variant<Inbound, EventBody, Failure>;
+
+  CoordinatorService(Options options, Observer observer);
+  absl::Status Open();
+  absl::Status StartServer();
+  void StartReducer(std::unique_ptr<Reducer> reducer);
+  void OnMessage(Inbound&& inbound);
+
+  void Handle(ShellEvent&& event);
+  void HandleInbound(const Inbound& inbound);
+  void HandleEnvelope(const Inbound& inbound, const Envelope& envelope);
+  void HandleSession(const Inbound& inbound, const Envelope& envelope);
+  void HandleHeartbeat(SessionId session, const Heartbeat& heartbeat);
+  void HandleEnroll(const Inbound& inbound, const Enroll& enroll);
+  void HandleHello(const Inbound& inbound, const Hello& hello);
+  void Step(EventBody body);
+  bool Do(const Request& request);  // false: a queue is full
+  bool DoCheckpoint(const StoreCheckpoint& request);
+  WorkerRow RowOf(const Session& session, const Peer& peer) const;
+  void OnRecord(const Record& record);
+  void OnCommitted(const CommitView& commit);
+  void SendTo(const std::string& route, const Message& message, SessionId session = {});
+  void SendAssignment(SessionId session);
+  void CheckSilence();
+  void PublishStatus();
+  double ComputingPercent() const;
+  Outcome MakeOutcome() const;
+  Timestamp Now() const;
+
+  const Options options_;
+  const Observer observer_;
+  std::string run_id_;      // these two are fixed once the run is open: any thread may read them
+  Generation generation_;
+  std::unique_ptr<RunFolder> folder_;
+  std::unique_ptr<Journal> journal_;
+  std::unique_ptr<Coordinator> core_;
+  KeyTable key_table_;
+  BoundedQueue<ShellEvent> events_{kMaxShellEvents};
+  std::unique_ptr<ReducerThread> reducer_;
+  std::unique_ptr<RouterServer> server_;
+  StatusBoard board_;
+  Metrics metrics_;
+
+  bool restarted_ = false;
+  std::atomic<uint64_t> sequence_{0};
+  Timestamp epoch_;  // the core's time when this process's clock read zero_ns_
+  int64_t zero_ns_ = 0;
+  std::map<SessionId, Peer> peers_;
+  std::map<uint64_t, std::string> replies_;  // of the step in hand: token -> route
+  std::optional<absl::Status> failure_;
+  std::optional<ShutDown> over_;
+  Timestamp over_since_;
+  bool anybody_joined_ = false;
+
+  // For reports.
+  Timestamp round_opened_;
+  std::optional<Timestamp> first_ready_;
+  uint32_t round_members_ = 0;
+  uint64_t tokens_ = 0;
+  std::optional<double> first_loss_;
+  double last_loss_ = 0;
+  std::optional<double> first_validation_;
+  std::optional<double> validation_loss_;
+  std::string sample_;
+  uint64_t hash_checks_ = 0;
+  uint64_t hash_mismatches_ = 0;
+  uint64_t ended_bytes_up_ = 0;  // of sessions that ended
+  uint64_t ended_bytes_down_ = 0;
+  uint64_t ended_steps_ = 0;
+  uint32_t most_workers_ = 0;
+  std::vector<LossPoint> history_;
+  std::optional<RoundReport> last_report_;
+};
+
+}  // namespace longhaul

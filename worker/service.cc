@@ -1,0 +1,353 @@
+#include "worker/service.h"
+
+#include <sodium.h>
+
+#include <algorithm>
+#include <chrono>
+
+#include "common/hash.h"
+#include "common/log.h"
+#include "common/status_macros.h"
+#include "compression/codec.h"
+#include "proto/chunk.h"
+#include "proto/codec.h"
+
+namespace longhaul {
+namespace {
+
+constexpr Duration kBeatEvery = Seconds(1);
+constexpr Duration kFlushTime = Milliseconds(300);  // for the last messages of a leaving worker
+constexpr Duration kLeaveTime = Seconds(5);         // for the coordinator to take note of a planned leave
+
+int64_t MonotonicNs() {
+  return std::chrono::duration_cast<Duration>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+ProcessId RandomProcess() {
+  ProcessId id;
+  randombytes_buf(&id.high, sizeof id.high);
+  randombytes_buf(&id.low, sizeof id.low);
+  return id;
+}
+
+}  // namespace
+
+WorkerService::WorkerService(Options options) : options_(std::move(options)) {
+  core_ = std::make_unique<Worker>(WorkerIdentity{.process = RandomProcess(),
+                                                  .name = options_.name,
+                                                  .software = "longhaul 0.1.0",
+                                                  .memory_bytes = options_.memory_bytes,
+                                                  .threads = options_.threads,
+                                                  .toy = options_.toy});
+}
+
+WorkerService::~WorkerService() {
+  events_.Close();
+  control_.reset();
+  bulk_.reset();
+  training_.reset();
+}
+
+absl::StatusOr<WorkerService::Outcome> WorkerService::Run(const std::atomic<bool>& stop) {
+  RETURN_IF_ERROR(Connect(/*enrolling=*/false));
+  const int64_t started = MonotonicNs();
+  int64_t next_beat = started;
+  std::optional<int64_t> leave_by;
+  while (!exit_ && !failure_) {
+    const int64_t now = MonotonicNs();
+    if (auto event = events_.PopFor(Duration(std::clamp<int64_t>(next_beat - now, 0, 100'000'000)))) Handle(std::move(*event));
+    if (std::exchange(switch_key_, false)) RETURN_IF_ERROR(Connect(!enrolling_));
+    if (stop && !leave_by) {
+      leave_by = MonotonicNs() + kLeaveTime.count();
+      Step(LeaveWanted{"stopped by its owner"});
+    }
+    if (leave_by && MonotonicNs() > *leave_by) exit_ = ExitWorker{true, std::nullopt, "left without an answer"};
+    if (!joined_ && options_.give_up > Duration(0) && MonotonicNs() - started > options_.give_up.count()) {
+      return absl::UnavailableError("could not join " + options_.invitation.addresses[address_] + ": " + last_problem_);
+    }
+    if (MonotonicNs() < next_beat) continue;
+    next_beat = MonotonicNs() + kBeatEvery.count();
+    Beat();
+  }
+  if (failure_) return *failure_;
+  const int64_t flushed = MonotonicNs() + kFlushTime.count();
+  while (MonotonicNs() < flushed) events_.PopFor(Duration(flushed - MonotonicNs()));
+  return Outcome{exit_->success, exit_->refusal, exit_->reason};
+}
+
+// ---- connecting ----
+
+absl::StatusOr<std::unique_ptr<DealerClient>> WorkerService::StartClient(bool bulk, const CurveKeyPair& keys,
+                                                                         const std::string& address) {
+  ClientOptions o;
+  o.address = address;
+  o.server_key = options_.invitation.server_key;
+  o.keys = keys;
+  o.uplink_bytes_per_s = bulk ? options_.uplink_bytes_per_s : 0;
+  o.on_message = [this](std::vector<Frame>&& frames) { events_.TryPush(ShellEvent(Inbox{std::move(frames)})); };
+  o.on_event = [this, bulk](const ConnectionEvent& e) { events_.Push(ShellEvent(Connection{bulk, e})); };
+  if (bulk) o.on_room = [this] { events_.Push(ShellEvent(Room{})); };
+  return DealerClient::Start(std::move(o));
+}
+
+absl::Status WorkerService::Connect(bool enrolling) {
+  for (DealerClient* client : {control_.get(), bulk_.get()}) {
+    if (!client) continue;
+    old_bytes_sent_ += client->counters().socket_bytes_out;
+    old_bytes_received_ += client->counters().socket_bytes_in;
+  }
+  control_.reset();
+  bulk_.reset();
+  enrolling_ = enrolling;
+  const std::string& address = options_.invitation.addresses[address_];
+  const CurveKeyPair keys = enrolling ? options_.invitation.one_off_keys() : options_.keys;
+  ASSIGN_OR_RETURN(control_, StartClient(/*bulk=*/false, keys, address));
+  if (!enrolling) {
+    ASSIGN_OR_RETURN(bulk_, StartClient(/*bulk=*/true, keys, address));
+  }
+  return absl::OkStatus();
+}
+
+void WorkerService::OnConnection(const Connection& connection) {
+  const ConnectionEvent& e = connection.event;
+  LogDebug(std::string(connection.bulk ? "bulk" : "control") + " connection: " + e.reason);
+  if (e.change == ConnectionChange::kConnected) {
+    last_heard_ns_ = MonotonicNs();
+    if (connection.bulk) {
+      for (auto& [id, upload] : uploads_) upload.outgoing = Outgoing(upload.sizes);  // credit of the old one lapsed
+      return AskForChunks(/*new_attempt=*/true);
+    }
+    return enrolling_ ? SendEnroll() : Step(WorkerConnected{});
+  }
+  if (connection.bulk) return;
+  last_problem_ = e.reason;
+  if (e.change == ConnectionChange::kNotAllowed && !joined_) {
+    if (enrolling_) return Fail(absl::PermissionDeniedError("the invitation is not valid any more (used up, expired or revoked): " + e.reason));
+    switch_key_ = true;  // our own key is not known there yet: use the invitation
+  } else if (e.change == ConnectionChange::kWrongServer && !joined_) {
+    Fail(absl::PermissionDeniedError("wrong coordinator: " + e.reason));
+  } else if (e.change == ConnectionChange::kUnreachable && !joined_ && options_.invitation.addresses.size() > 1) {
+    address_ = (address_ + 1) % options_.invitation.addresses.size();
+    enrolling_ = !enrolling_;
+    switch_key_ = true;  // the same key, the next address
+  }
+  if (last_problem_ != said_ && options_.say) options_.say(said_ = last_problem_);
+}
+
+void WorkerService::SendEnroll() {
+  const Invitation& invitation = options_.invitation;
+  Enroll enroll{.invitation = invitation.id(),
+                .key = options_.keys.public_key,
+                .ed25519_public = options_.signing_keys.public_key,
+                .name = options_.name};
+  const std::string statement =
+      EnrollmentStatement(invitation.run_id(), enroll.invitation, enroll.key, enroll.ed25519_public);
+  enroll.signature = options_.signing_keys.Sign(AsBytes(statement));
+  Send(control_.get(), enroll);
+}
+
+bool WorkerService::Send(DealerClient* client, const Message& message) {
+  if (!client) return false;
+  Envelope envelope{.run = options_.invitation.run_id(), .generation = core_->generation(), .session = core_->session()};
+  envelope.sequence = ++sequence_;
+  envelope.body = message;
+  absl::StatusOr<std::string> bytes = EncodeEnvelope(envelope);
+  if (!bytes.ok()) {
+    LogError("a message could not be encoded: " + std::string(bytes.status().message()));
+    return false;
+  }
+  std::vector<Frame> frames;
+  frames.emplace_back(std::move(*bytes));
+  return client->Send(std::move(frames));
+}
+
+// ---- the loop ----
+
+void WorkerService::Fail(absl::Status status) {
+  if (!failure_) failure_ = std::move(status);
+}
+
+void WorkerService::Handle(ShellEvent&& event) {
+  if (auto* connection = std::get_if<Connection>(&event)) return OnConnection(*connection);
+  if (auto* inbox = std::get_if<Inbox>(&event)) return OnFrames(inbox->frames);
+  if (std::holds_alternative<Room>(event)) {
+    for (auto& [id, upload] : uploads_) Pump(upload);
+    return;
+  }
+  auto& answer = std::get<Answer>(event);
+  if (const auto* coded = std::get_if<ContributionCoded>(&answer.event); coded && answer.chunks) {
+    auto sizes = std::make_shared<std::vector<uint32_t>>();
+    for (const std::string& c : *answer.chunks) sizes->push_back(static_cast<uint32_t>(c.size()));
+    const ContributionId id = coded->object.id.contribution;
+    uploads_.emplace(id, Upload{coded->object.id, answer.chunks, sizes, Outgoing(sizes)});
+    if (uploads_.size() > kMaxUploads) uploads_.erase(uploads_.begin());
+  }
+  Step(answer.event);
+}
+
+void WorkerService::OnFrames(const std::vector<Frame>& frames) {
+  last_heard_ns_ = MonotonicNs();
+  if (frames.size() == 2) return OnChunk(frames);
+  absl::StatusOr<Envelope> envelope = DecodeEnvelope(frames[0].bytes());
+  if (!envelope.ok()) return LogDebug("a message was refused: " + std::string(envelope.status().message()));
+  if (envelope->run == options_.invitation.run_id()) OnMessage(*envelope);
+}
+
+void WorkerService::OnMessage(const Envelope& envelope) {
+  if (std::holds_alternative<Enrolled>(envelope.body)) {
+    if (enrolling_) switch_key_ = true;
+    return;
+  }
+  if (const auto* refused = std::get_if<Refused>(&envelope.body); refused && enrolling_) {
+    exit_ = ExitWorker{false, refused->code, refused->reason};
+    return;
+  }
+  if (const auto* fetch = std::get_if<Fetch>(&envelope.body)) return OnFetch(*fetch);
+  if (const auto* gone = std::get_if<FetchRefused>(&envelope.body)) {
+    if (download_ && download_->object.id == gone->object) download_.reset();
+    return Step(ObjectGone{gone->object});
+  }
+  if (std::holds_alternative<Welcome>(envelope.body) && !joined_) {
+    joined_ = true;
+    if (options_.say) options_.say("joined run " + std::get<Welcome>(envelope.body).config.run.name + " as " + options_.name);
+  }
+  Step(WorkerReceived{envelope.generation, envelope.sequence, envelope.body});
+}
+
+void WorkerService::Step(const WorkerEvent& event) {
+  if (exit_ || failure_) return;
+  WorkerEffects effects = core_->Step(event);
+  for (const Message& message : effects.messages) Send(control_.get(), message);
+  for (const WorkerRequest& request : effects.requests) Do(request);
+}
+
+void WorkerService::Do(const WorkerRequest& request) {
+  if (const auto* load = std::get_if<LoadData>(&request)) return Load(*load);
+  if (const auto* fetch = std::get_if<FetchObject>(&request)) return StartDownload(fetch->object);
+  if (std::holds_alternative<StopFetching>(request)) return download_.reset();
+  if (const auto* exit = std::get_if<ExitWorker>(&request)) {
+    Beat();  // the last counts
+    exit_ = *exit;
+    return;
+  }
+  const bool needs_object = std::holds_alternative<LoadState>(request) || std::holds_alternative<ApplyCommit>(request);
+  training_->Start(request, needs_object ? std::exchange(fetched_, nullptr) : nullptr);
+}
+
+void WorkerService::Load(const LoadData& load) {
+  std::shared_ptr<const Corpus> corpus;
+  DataLoaded loaded{load.identity, "toy"};
+  if (options_.load_data) {
+    auto found = options_.load_data(load.config, load.identity);
+    if (!found.ok()) return Fail(found.status());
+    corpus = *found;
+    loaded = {corpus->Identity(), corpus->Describe()};
+  }
+  auto trainer = options_.make_trainer(load.config, load.parameters);
+  if (!trainer.ok()) return Fail(trainer.status());
+  parameters_ = load.parameters;
+  codec_up_ = static_cast<uint32_t>(*CodecByName(load.config.sync.codec));
+  training_ = std::make_unique<TrainingThread>(
+      TrainingThread::Options{load.config, std::move(*trainer), std::move(corpus)},
+      [this](WorkerEvent event, Chunks chunks) { events_.Push(ShellEvent(Answer{std::move(event), std::move(chunks)})); });
+  Step(loaded);
+}
+
+void WorkerService::Beat() {
+  Heartbeat h;
+  if (core_->state()) h.fragments.push_back(*core_->state());
+  if (training_) {
+    const TrainingThread::Progress p = training_->progress();
+    h.steps = p.steps;
+    h.computing_ns = p.computing_ns;
+    h.total_ns = p.total_ns;
+    h.loss = p.loss;
+  }
+  h.bytes_sent = old_bytes_sent_;
+  h.bytes_received = old_bytes_received_;
+  for (DealerClient* client : {control_.get(), bulk_.get()}) {
+    if (!client) continue;
+    h.bytes_sent += client->counters().socket_bytes_out;
+    h.bytes_received += client->counters().socket_bytes_in;
+  }
+  if (core_->session().value != 0) Send(control_.get(), h);
+  if (!enrolling_ && control_ && control_->connected()) Step(WorkerTick{});
+  if (download_ && MonotonicNs() - download_->last_chunk_ns > kDownloadStall.count()) AskForChunks(/*new_attempt=*/true);
+}
+
+// ---- objects that come ----
+
+void WorkerService::StartDownload(const ObjectInfo& object) {
+  auto receiver = ChunkReceiver::Create({object.chunks, object.bytes, object.root, kDownloadWindowBytes});
+  if (!receiver.ok()) return Fail(receiver.status());
+  download_ = Download{object, std::move(*receiver), std::make_shared<std::vector<std::string>>(object.chunks)};
+  AskForChunks(/*new_attempt=*/true);
+}
+
+void WorkerService::AskForChunks(bool new_attempt) {
+  if (!download_ || !bulk_) return;
+  ChunkReceiver& receiver = download_->receiver;
+  Fetch fetch{.object = download_->object.id};
+  if (new_attempt) {
+    receiver.StartAttempt();
+    download_->last_chunk_ns = MonotonicNs();
+    for (const ChunkSpan& s : receiver.MissingRuns(kMaxMissingRuns)) fetch.missing.push_back({s.first, s.count});
+  }
+  fetch.attempt = receiver.attempt();
+  fetch.granted_bytes = receiver.GrantedBytes();
+  if (Send(bulk_.get(), fetch)) receiver.NoteGrantSent();
+}
+
+void WorkerService::OnChunk(const std::vector<Frame>& frames) {
+  absl::StatusOr<ChunkHeader> header = DecodeChunkHeader(frames[0].bytes());
+  if (!download_ || !header.ok() || header->bytes != frames[1].size() || header->kind != download_->object.id.kind) return;
+  if (Xxh3(frames[1].bytes()) != header->checksum) return;
+  ChunkReceiver& receiver = download_->receiver;
+  if (header->transfer != receiver.attempt()) return;  // of something else, or late
+  if (receiver.Accept(header->transfer, header->chunk, frames[1].bytes()) == ChunkReceiver::Verdict::kNew) {
+    (*download_->chunks)[header->chunk] = frames[1].ToString();
+    download_->last_chunk_ns = MonotonicNs();
+  }
+  if (!receiver.complete()) {
+    if (receiver.GrantDue()) AskForChunks(/*new_attempt=*/false);
+    return;
+  }
+  if (!receiver.Verified()) {
+    LogWarning("an object came with the wrong root; it is fetched again");
+    receiver.Reset();
+    return AskForChunks(/*new_attempt=*/true);
+  }
+  fetched_ = download_->chunks;
+  const ObjectId id = download_->object.id;
+  download_.reset();
+  Step(ObjectFetched{id});
+}
+
+// ---- contributions that go ----
+
+void WorkerService::OnFetch(const Fetch& fetch) {
+  auto it = uploads_.find(fetch.object.contribution);
+  if (fetch.object.kind != ObjectKind::kContribution || it == uploads_.end() || it->second.object != fetch.object) return;
+  std::vector<ChunkSpan> missing;
+  for (const ChunkRun& run : fetch.missing) missing.push_back({run.first, run.count});
+  if (!it->second.outgoing.OnFetch(fetch.attempt, missing, fetch.granted_bytes).ok()) return;
+  Pump(it->second);
+}
+
+void WorkerService::Pump(Upload& upload) {
+  while (std::optional<uint32_t> chunk = upload.outgoing.Next()) {
+    const std::string& payload = (*upload.chunks)[*chunk];
+    ChunkHeader header{.kind = ObjectKind::kContribution, .transfer = upload.outgoing.attempt(), .chunk = *chunk};
+    header.codec = codec_up_;
+    header.elements = std::min(kChunkElements, parameters_ - *chunk * kChunkElements);
+    header.bytes = payload.size();
+    header.checksum = Xxh3(AsBytes(payload));
+    std::vector<Frame> frames;
+    frames.emplace_back(EncodeChunkHeader(header));
+    frames.emplace_back(std::string(payload));
+    if (!bulk_ || !bulk_->Send(std::move(frames))) return;  // Room, or the next attempt, goes on
+    upload.outgoing.MarkSent();
+  }
+}
+
+}  // namespace longhaul

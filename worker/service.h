@@ -1,0 +1,135 @@
+// A worker's shell: connects (and enrolls when its key is not known yet), steps the core, fetches objects, sends chunks, and
+// runs the trainer thread. One loop (the caller of Run) owns the core.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "common/bounded_queue.h"
+#include "common/time.h"
+#include "data/corpus.h"
+#include "transport/client.h"
+#include "transport/invitation.h"
+#include "transport/keys.h"
+#include "transport/transfer.h"
+#include "worker/core/worker.h"
+#include "worker/training.h"
+
+namespace longhaul {
+
+inline constexpr size_t kMaxWorkerEvents = 16384;
+inline constexpr uint64_t kDownloadWindowBytes = 4 * 1024 * 1024;
+inline constexpr Duration kDownloadStall = Seconds(5);  // without a chunk: ask again
+inline constexpr size_t kMaxUploads = 4;                // coded contributions kept; one is undecided at a time
+
+class WorkerService {
+ public:
+  struct Options {
+    Invitation invitation;
+    CurveKeyPair keys;
+    SigningKeyPair signing_keys;
+    std::string name;
+    uint32_t threads = 1;
+    uint64_t memory_bytes = 0;
+    uint64_t uplink_bytes_per_s = 0;  // 0: no cap
+    Duration give_up{0};              // without ever having joined; 0: never
+    bool toy = false;
+    // Finds the run's data by its identity; null for the toy trainer. On the loop's thread, once.
+    std::function<absl::StatusOr<std::shared_ptr<const Corpus>>(const RunConfig&, const Digest& identity)> load_data;
+    // Makes the trainer for `parameters` parameters. Refuses what does not fit this machine.
+    std::function<absl::StatusOr<std::unique_ptr<Trainer>>(const RunConfig&, uint64_t parameters)> make_trainer;
+    std::function<void(const std::string&)> say;  // progress for people
+  };
+  struct Outcome {
+    bool success = false;
+    std::optional<RefusalCode> refusal;
+    std::string reason;
+  };
+
+  explicit WorkerService(Options options);
+  ~WorkerService();
+
+  // Until the run ends, the coordinator refuses us for good, or `stop` is set (then a clean leave). An error status: what
+  // was missing here (data, memory, a coordinator that never answered).
+  absl::StatusOr<Outcome> Run(const std::atomic<bool>& stop);
+
+ private:
+  struct Connection {
+    bool bulk = false;
+    ConnectionEvent event;
+  };
+  struct Inbox {
+    std::vector<Frame> frames;
+  };
+  struct Answer {
+    WorkerEvent event;
+    Chunks chunks;
+  };
+  struct Room {};
+  using ShellEvent = std::variant<Connection, Inbox, Answer, Room>;
+  struct Download {
+    ObjectInfo object;
+    ChunkReceiver receiver;
+    std::shared_ptr<std::vector<std::string>> chunks;
+    int64_t last_chunk_ns = 0;
+  };
+  struct Upload {
+    ObjectId object;
+    Chunks chunks;
+    Outgoing::Sizes sizes;
+    Outgoing outgoing;
+  };
+
+  absl::Status Connect(bool enrolling);
+  absl::StatusOr<std::unique_ptr<DealerClient>> StartClient(bool bulk, const CurveKeyPair& keys, const std::string& address);
+  void Handle(ShellEvent&& event);
+  void OnConnection(const Connection& connection);
+  void OnFrames(const std::vector<Frame>& frames);
+  void OnChunk(const std::vector<Frame>& frames);
+  void OnMessage(const Envelope& envelope);
+  void OnFetch(const Fetch& fetch);
+  void Step(const WorkerEvent& event);
+  void Do(const WorkerRequest& request);
+  void Load(const LoadData& load);
+  void StartDownload(const ObjectInfo& object);
+  void AskForChunks(bool new_attempt);
+  void Pump(Upload& upload);
+  bool Send(DealerClient* client, const Message& message);
+  void SendEnroll();
+  void Beat();
+  void Fail(absl::Status status);
+
+  const Options options_;
+  std::unique_ptr<Worker> core_;
+  BoundedQueue<ShellEvent> events_{kMaxWorkerEvents};
+  std::unique_ptr<TrainingThread> training_;
+  std::unique_ptr<DealerClient> control_;
+  std::unique_ptr<DealerClient> bulk_;
+  bool enrolling_ = false;
+  bool switch_key_ = false;  // connect again with the other key
+  size_t address_ = 0;
+  uint64_t sequence_ = 0;
+  std::optional<Download> download_;
+  Chunks fetched_;                  // the object that the core has been told is here
+  std::map<ContributionId, Upload> uploads_;
+  uint64_t parameters_ = 0;
+  uint32_t codec_up_ = 0;
+  std::optional<absl::Status> failure_;
+  std::optional<ExitWorker> exit_;
+  bool joined_ = false;
+  std::string last_problem_;        // of connecting, for people
+  std::string said_;
+  int64_t last_heard_ns_ = 0;
+  uint64_t old_bytes_sent_ = 0;     // of clients that were replaced
+  uint64_t old_bytes_received_ = 0;
+};
+
+}  // namespace longhaul
