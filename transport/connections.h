@@ -1,0 +1,63 @@
+// The TCP connections of a server, as its monitor and its messages tell: how many there are, which
+// have never delivered a message, which send without ever completing one, and the kernel's byte
+// counts. Cuts what breaks a limit. Owned by the socket thread.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <optional>
+#include <string>
+
+#include "transport/tcp_socket.h"
+
+namespace longhaul {
+
+class Connections {
+ public:
+  struct Limits {
+    size_t connections = 0;
+    size_t silent = 0;
+    uint64_t unfinished_bytes = 0;
+  };
+
+  explicit Connections(const Limits& limits) : limits_(limits) {}
+
+  void OnAccepted(int fd);
+  void OnClosed(int fd);
+  // A whole message came from `fd`, on this route.
+  void OnMessage(int fd, const std::string& route);
+  // Looks at every connection. To be called some times a second, after pending messages were read.
+  void Sample();
+
+  size_t size() const { return open_.size(); }
+  uint64_t cut() const { return cut_; }
+  uint64_t socket_bytes_in() const { return bytes_in_; }
+  uint64_t socket_bytes_out() const { return bytes_out_; }
+  std::map<std::string, SocketStats> StatsByRoute() const;
+
+ private:
+  struct Connection {
+    explicit Connection(int fd) : socket(fd) {}
+    TcpSocket socket;
+    uint64_t number = 0;  // in order of arrival
+    std::string route;    // "": has not delivered a message yet
+    bool delivered_since_sample = false;
+    uint64_t received_at_last_message = 0;
+    SocketStats stats;
+    bool cut = false;
+  };
+
+  void Cut(Connection& connection);
+  void CutOneSilent();
+  void SampleOne(Connection& connection);
+
+  Limits limits_;
+  std::map<int, Connection> open_;
+  size_t silent_ = 0;  // not cut yet, no message yet
+  uint64_t next_number_ = 0;
+  uint64_t cut_ = 0;
+  uint64_t bytes_in_ = 0;
+  uint64_t bytes_out_ = 0;
+};
+
+}  // namespace longhaul

@@ -1,0 +1,262 @@
+// What strangers and bad members can do to a server.
+#include <arpa/inet.h>
+#include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+#include <zmq.h>
+
+#include "common/rng.h"
+#include "transport/loopback.h"
+#include "transport/zmq_util.h"
+
+namespace longhaul {
+namespace {
+
+// A member with good intentions is served.
+void ExpectService(Lab& lab) {
+  Member member(lab);
+  ASSERT_TRUE(member.Saw(ConnectionChange::kConnected));
+  ASSERT_TRUE(member.client->Send(Text("still there?")));
+  auto in = lab.inbox.PopFor(kPatience);
+  ASSERT_TRUE(in.has_value());
+  EXPECT_EQ(in->frames[0].ToString(), "still there?");
+  ASSERT_TRUE(lab.server->Send(in->route, Text("yes")));
+  EXPECT_TRUE(member.inbox.PopFor(kPatience).has_value());
+}
+
+// A plain TCP connection to the server.
+class RawTcp {
+ public:
+  explicit RawTcp(const Lab& lab) : fd_(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+    sockaddr_in to{};
+    to.sin_family = AF_INET;
+    to.sin_port = htons(lab.server->port());
+    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    EXPECT_EQ(connect(fd_, reinterpret_cast<sockaddr*>(&to), sizeof to), 0);
+  }
+  RawTcp(RawTcp&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+  ~RawTcp() {
+    if (fd_ >= 0) close(fd_);
+  }
+  void Write(const std::string& bytes) {
+    (void)!send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+  }
+
+ private:
+  int fd_;
+};
+
+// A ZeroMQ socket that does not keep our rules.
+class RawZmq {
+ public:
+  RawZmq() : context_(zmq_ctx_new()), socket_(zmq_socket(context_.get(), ZMQ_DEALER)) {
+    SetInt(socket_.get(), ZMQ_LINGER, 0);
+    EXPECT_TRUE(StartMonitor(context_.get(), socket_.get(), "raw", &monitor_).ok());
+  }
+  void* get() { return socket_.get(); }
+  void BeMember(Lab& lab) { SetCurveClient(get(), Member::Enrolled(lab), lab.keys.public_key); }
+  void Connect(const Lab& lab) {
+    ASSERT_EQ(zmq_connect(get(), ("tcp://" + lab.server->address()).c_str()), 0);
+  }
+  bool Saw(int wanted) {
+    return Eventually([&] {
+      auto event = NextEvent(monitor_.get());
+      return event && event->event == wanted;
+    });
+  }
+
+ private:
+  ZmqContext context_;
+  ZmqSocket socket_;
+  ZmqSocket monitor_;
+};
+
+TEST(HostileTest, StrangerIsToldAndDeliversNothing) {
+  Lab lab;
+  Member stranger(lab, CurveKeyPair::Generate());
+  auto event = stranger.events.PopFor(kPatience);
+  ASSERT_TRUE(event.has_value());
+  EXPECT_EQ(event->change, ConnectionChange::kNotAllowed);
+  EXPECT_FALSE(stranger.client->Send(Text("let me in")));
+  EXPECT_TRUE(Eventually([&] { return lab.server->counters().refused_handshakes >= 1; }));
+  EXPECT_FALSE(lab.inbox.PopFor(kMoment).has_value());
+  ExpectService(lab);
+}
+
+TEST(HostileTest, SelfTestIsNotCounted) {
+  Lab lab;
+  EXPECT_EQ(lab.server->counters().refused_handshakes, 0u);
+}
+
+TEST(HostileTest, WrongServerKeyIsNoticedByBothSides) {
+  Lab lab;
+  Member member(lab.server->address(), CurveKeyPair::Generate().public_key, Member::Enrolled(lab));
+  auto event = member.events.PopFor(kPatience);
+  ASSERT_TRUE(event.has_value());
+  EXPECT_EQ(event->change, ConnectionChange::kWrongServer);
+  EXPECT_TRUE(Eventually([&] { return lab.server->counters().refused_handshakes >= 1; }));
+  EXPECT_FALSE(lab.inbox.PopFor(kMoment).has_value());
+}
+
+TEST(HostileTest, OtherMechanismsAreRefused) {
+  Lab lab;
+  RawZmq null;
+  null.Connect(lab);
+  EXPECT_GE(zmq_send(null.get(), "plain text", 10, ZMQ_DONTWAIT), 0);  // queued over there
+  EXPECT_TRUE(Eventually([&] { return lab.server->counters().refused_handshakes >= 1; }));
+  RawZmq plain;
+  EXPECT_EQ(zmq_setsockopt(plain.get(), ZMQ_PLAIN_USERNAME, "root", 4), 0);
+  EXPECT_EQ(zmq_setsockopt(plain.get(), ZMQ_PLAIN_PASSWORD, "root", 4), 0);
+  plain.Connect(lab);
+  EXPECT_TRUE(Eventually([&] { return lab.server->counters().refused_handshakes >= 3; }));
+  EXPECT_FALSE(lab.inbox.PopFor(kMoment).has_value());
+}
+
+TEST(HostileTest, NothingListeningIsUnreachable) {
+  // A bound socket that does not listen keeps its port from everybody.
+  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  sockaddr_in at{};
+  at.sin_family = AF_INET;
+  at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  ASSERT_EQ(bind(fd, reinterpret_cast<sockaddr*>(&at), sizeof at), 0);
+  socklen_t size = sizeof at;
+  ASSERT_EQ(getsockname(fd, reinterpret_cast<sockaddr*>(&at), &size), 0);
+  Member member("127.0.0.1:" + std::to_string(ntohs(at.sin_port)),
+                CurveKeyPair::Generate().public_key, CurveKeyPair::Generate());
+  auto event = member.events.PopFor(kPatience);
+  ASSERT_TRUE(event.has_value());
+  EXPECT_EQ(event->change, ConnectionChange::kUnreachable);
+  close(fd);
+}
+
+TEST(HostileTest, OversizedMessageCutsTheConnectionOnly) {
+  Lab lab;
+  RawZmq member;
+  member.BeMember(lab);
+  member.Connect(lab);
+  const std::string oversized(kMaxSocketMessageBytes + 1, 'o');
+  ASSERT_TRUE(member.Saw(ZMQ_EVENT_HANDSHAKE_SUCCEEDED));
+  EXPECT_GE(zmq_send(member.get(), oversized.data(), oversized.size(), 0), 0);
+  EXPECT_TRUE(member.Saw(ZMQ_EVENT_DISCONNECTED));
+  EXPECT_FALSE(lab.inbox.PopFor(kMoment).has_value());
+  ExpectService(lab);
+}
+
+TEST(HostileTest, GarbageDoesNoHarm) {
+  Lab lab;
+  Rng rng(5);
+  for (int i = 0; i < 30; ++i) {
+    RawTcp tcp(lab);
+    std::string garbage(1 + rng.Below(3000), '\0');
+    for (char& c : garbage) c = static_cast<char>(rng.Next());
+    // Some begin like a ZMTP 3 greeting, so that the garbage gets further.
+    static const std::string kGreeting =
+        std::string("\xFF\0\0\0\0\0\0\0\x01\x7F\x03\x00", 12) + "CURVE" + std::string(47, '\0');
+    if (i % 3 == 1) garbage = kGreeting + garbage;
+    if (i % 3 == 2) garbage = kGreeting + "\x04\xC8\x05HELLO" + garbage;
+    tcp.Write(garbage);
+  }
+  { RawTcp(lab).Write("GET / HTTP/1.1\r\nHost: lab\r\n\r\n"); }
+  EXPECT_FALSE(lab.inbox.PopFor(kMoment).has_value());
+  ExpectService(lab);
+}
+
+TEST(HostileTest, IdleHalfOpenConnectionsDoNotStopAMember) {
+  Lab lab;
+  std::vector<RawTcp> idle;
+  for (int i = 0; i < 200; ++i) idle.emplace_back(lab);
+  ExpectService(lab);
+}
+
+TEST(HostileTest, SilentConnectionsAreCutAboveTheirLimit) {
+  ServerOptions options;
+  options.max_silent_connections = 20;
+  Lab lab(options);
+  std::vector<RawTcp> idle;
+  for (int i = 0; i < 100; ++i) idle.emplace_back(lab);
+  EXPECT_TRUE(Eventually([&] { return lab.server->counters().cut_connections >= 80; }));
+  ExpectService(lab);
+}
+
+TEST(HostileTest, ConnectionsAboveTheirLimitAreCut) {
+  ServerOptions options;
+  options.max_connections = 2;
+  Lab lab(options);
+  Member first(lab);
+  Member second(lab);
+  ASSERT_TRUE(first.Saw(ConnectionChange::kConnected));
+  ASSERT_TRUE(second.Saw(ConnectionChange::kConnected));
+  Member third(lab);
+  EXPECT_TRUE(Eventually([&] { return lab.server->counters().cut_connections >= 1; }));
+  EXPECT_TRUE(first.client->Send(Text("one")));
+  EXPECT_TRUE(second.client->Send(Text("two")));
+  EXPECT_TRUE(lab.inbox.PopFor(kPatience).has_value());
+  EXPECT_TRUE(lab.inbox.PopFor(kPatience).has_value());
+}
+
+TEST(HostileTest, RemovedKeyIsDroppedAtOnceAndCannotReconnect) {
+  Lab lab;
+  const CurveKeyPair keys = Member::Enrolled(lab);
+  Member member(lab, keys);
+  ASSERT_TRUE(member.Saw(ConnectionChange::kConnected));
+  lab.table.Remove(keys.public_key);
+  ASSERT_TRUE(member.client->Send(Text("revoked")));
+  EXPECT_TRUE(Eventually([&] { return lab.server->counters().dropped_in == 1; }));
+  EXPECT_FALSE(lab.inbox.PopFor(kMoment).has_value());
+  member.client.reset();
+  Member again(lab, keys);
+  auto event = again.events.PopFor(kPatience);
+  ASSERT_TRUE(event.has_value());
+  EXPECT_EQ(event->change, ConnectionChange::kNotAllowed);
+}
+
+TEST(HostileTest, TooManyFramesAreDropped) {
+  Lab lab;
+  RawZmq member;
+  member.BeMember(lab);
+  member.Connect(lab);
+  for (int i = 0; i < 100; ++i) zmq_send(member.get(), "part", 4, ZMQ_SNDMORE);
+  zmq_send(member.get(), "last", 4, 0);
+  zmq_send(member.get(), "good", 4, 0);
+  auto in = lab.inbox.PopFor(kPatience);
+  ASSERT_TRUE(in.has_value());
+  EXPECT_EQ(in->frames[0].ToString(), "good");
+  EXPECT_EQ(lab.server->counters().dropped_in, 1u);
+}
+
+// ZeroMQ itself puts no bound on the parts of a message that never ends.
+TEST(HostileTest, EndlessMessageIsCut) {
+  ServerOptions options;
+  options.max_unfinished_bytes = 4 * 1024 * 1024;
+  Lab lab(options);
+  RawZmq member;
+  member.BeMember(lab);
+  SetInt(member.get(), ZMQ_SNDTIMEO, 1000);
+  member.Connect(lab);
+  zmq_send(member.get(), "hello", 5, 0);
+  ASSERT_TRUE(lab.inbox.PopFor(kPatience).has_value());
+  const std::string part(100'000, 'm');
+  ASSERT_TRUE(Eventually([&] {
+    zmq_send(member.get(), part.data(), part.size(), ZMQ_SNDMORE);
+    return lab.server->counters().cut_connections >= 1;
+  }));
+  EXPECT_TRUE(member.Saw(ZMQ_EVENT_DISCONNECTED));
+  EXPECT_FALSE(lab.inbox.PopFor(kMoment).has_value());
+  ExpectService(lab);
+}
+
+TEST(HostileTest, RouteChosenByAClientIsDropped) {
+  Lab lab;
+  RawZmq member;
+  member.BeMember(lab);
+  SetBytes(member.get(), ZMQ_ROUTING_ID, "victim", 6);
+  member.Connect(lab);
+  zmq_send(member.get(), "hello", 5, 0);
+  EXPECT_TRUE(Eventually([&] { return lab.server->counters().dropped_in == 1; }));
+  EXPECT_FALSE(lab.inbox.PopFor(kMoment).has_value());
+  ExpectService(lab);
+}
+
+}  // namespace
+}  // namespace longhaul

@@ -1,0 +1,330 @@
+#include "transport/server.h"
+
+#include <sys/resource.h>
+#include <zmq.h>
+
+#include <algorithm>
+#include <atomic>
+#include <mutex>
+#include <thread>
+
+#include "absl/strings/str_cat.h"
+#include "common/check.h"
+#include "common/log.h"
+#include "common/status_macros.h"
+#include "transport/connections.h"
+#include "transport/invitation.h"
+#include "transport/outbox.h"
+#include "transport/self_test.h"
+#include "transport/zap_handler.h"
+#include "transport/zmq_util.h"
+
+namespace longhaul {
+
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr int kReceiveBatch = 256;  // messages before the other sources get their turn
+constexpr Duration kSampleEvery = Milliseconds(250);
+constexpr int kRetryMs = 5;  // a connection whose pipe was full is tried again
+constexpr rlim_t kOtherDescriptors = 128;
+// ZeroMQ names connections with a zero byte and a counter. A client cannot choose such a name.
+constexpr size_t kRouteBytes = 5;
+
+int Milliseconds64(Duration d) {
+  return static_cast<int>(std::chrono::duration_cast<std::chrono::milliseconds>(d).count());
+}
+
+// Connections that the descriptor limit allows, at most `wanted`.
+size_t AllowedConnections(size_t wanted) {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return wanted;
+  const rlim_t free = limit.rlim_cur > kOtherDescriptors ? limit.rlim_cur - kOtherDescriptors : 1;
+  if (free >= wanted) return wanted;
+  LogWarning(absl::StrCat("only ", free, " connections instead of ", wanted,
+                          ": raise the limit of open files (ulimit -n)"));
+  return free;
+}
+
+int SourceDescriptor(Frame& frame) {
+  return zmq_msg_get(static_cast<zmq_msg_t*>(frame.zmq_message()), ZMQ_SRCFD);
+}
+
+bool UserOf(Frame& frame, WorkerKey* out) {
+  const char* user = zmq_msg_gets(static_cast<zmq_msg_t*>(frame.zmq_message()), "User-Id");
+  return user != nullptr && FromHex(user, out->bytes);
+}
+
+class Server : public RouterServer {
+ public:
+  explicit Server(ServerOptions options)
+      : options_(std::move(options)),
+        outbox_(options_.max_queued_messages_per_route, options_.max_queued_bytes),
+        connections_({AllowedConnections(options_.max_connections), options_.max_silent_connections,
+                      options_.max_unfinished_bytes}) {}
+  ~Server() override;
+
+  absl::Status Begin();
+
+  bool Send(const std::string& route, std::vector<Frame>&& frames) override;
+  std::string address() const override { return address_; }
+  uint16_t port() const override { return port_; }
+  ServerCounters counters() const override;
+  std::optional<SocketStats> Stats(const std::string& route) const override;
+
+ private:
+  absl::Status Bind();
+  absl::Status SelfTest();
+
+  // The socket thread.
+  void Run();
+  int PollTimeoutMs(Clock::time_point next_sample) const;
+  void ReadEvents();
+  void ReadMessages();
+  bool ReadMessage();
+  void Deliver(std::vector<Frame> parts);
+  void Flush();
+  void FlushRoute(const std::string& route);
+  void Sample();
+  void CountDroppedIn();
+
+  const ServerOptions options_;
+  std::string address_;
+  uint16_t port_ = 0;
+  Outbox outbox_;
+  WakeUp wake_up_;
+
+  mutable std::mutex mutex_;  // counters_ and stats_
+  ServerCounters counters_;
+  std::map<std::string, SocketStats> stats_;
+  uint64_t self_test_refusals_ = 0;
+
+  Connections connections_;  // the socket thread's
+  bool retry_soon_ = false;  // the socket thread's
+
+  // In this order, so that sockets go before their context.
+  ZmqContext context_;
+  std::unique_ptr<ZapHandler> zap_;
+  ZmqSocket router_;
+  ZmqSocket monitor_;
+  std::thread thread_;
+};
+
+absl::Status Server::Begin() {
+  RETURN_IF_ERROR(CheckAddress(options_.listen, /*any_port=*/true));
+  LONGHAUL_CHECK(options_.key_table != nullptr && options_.on_message != nullptr,
+                 "a server needs a key table and a receiver");
+  context_.reset(zmq_ctx_new());
+  if (!context_) return ZmqError("cannot start ZeroMQ");
+  ASSIGN_OR_RETURN(zap_, ZapHandler::Start(context_.get(), options_.key_table));
+  RETURN_IF_ERROR(Bind());
+  RETURN_IF_ERROR(SelfTest());
+  thread_ = std::thread([this] { Run(); });
+  return absl::OkStatus();
+}
+
+absl::Status Server::Bind() {
+  router_.reset(zmq_socket(context_.get(), ZMQ_ROUTER));
+  if (!router_) return ZmqError("cannot make the server's socket");
+  SetCommonOptions(router_.get(), options_.high_water_messages, options_.handshake_timeout);
+  SetCurveServer(router_.get(), options_.keys);
+  SetInt(router_.get(), ZMQ_ROUTER_MANDATORY, 1);
+  SetInt(router_.get(), ZMQ_ROUTER_HANDOVER, 0);
+  RETURN_IF_ERROR(StartMonitor(context_.get(), router_.get(), "server", &monitor_));
+  if (zmq_bind(router_.get(), ("tcp://" + options_.listen).c_str()) != 0) {
+    return ZmqError(absl::StrCat("cannot listen on ", options_.listen));
+  }
+  char endpoint[256];
+  size_t size = sizeof endpoint;
+  if (zmq_getsockopt(router_.get(), ZMQ_LAST_ENDPOINT, endpoint, &size) != 0) {
+    return ZmqError("cannot learn the port");
+  }
+  address_ = std::string(endpoint).substr(std::string("tcp://").size());
+  port_ = static_cast<uint16_t>(std::stoi(address_.substr(address_.rfind(':') + 1)));
+  return absl::OkStatus();
+}
+
+absl::Status Server::SelfTest() {
+  std::string host = address_.substr(0, address_.rfind(':'));
+  if (host == "0.0.0.0") host = "127.0.0.1";
+  RETURN_IF_ERROR(CheckStrangerIsRefused(absl::StrCat(host, ":", port_), options_.keys.public_key,
+                                         options_.self_test_timeout));
+  self_test_refusals_ = zap_->refused();
+  return absl::OkStatus();
+}
+
+Server::~Server() {
+  if (context_) zmq_ctx_shutdown(context_.get());
+  if (thread_.joinable()) thread_.join();
+}
+
+bool Server::Send(const std::string& route, std::vector<Frame>&& frames) {
+  LONGHAUL_CHECK(!frames.empty() && frames.size() <= kMaxFrames, "a message of 1 to 3 frames");
+  for (const Frame& frame : frames) {
+    LONGHAUL_CHECK(frame.size() <= kMaxFrameBytes, "a frame is too long");
+  }
+  if (!outbox_.Push(route, std::move(frames))) return false;
+  wake_up_.Notify();
+  return true;
+}
+
+ServerCounters Server::counters() const {
+  std::lock_guard lock(mutex_);
+  ServerCounters out = counters_;
+  out.refused_handshakes += zap_->refused() - self_test_refusals_;
+  return out;
+}
+
+std::optional<SocketStats> Server::Stats(const std::string& route) const {
+  std::lock_guard lock(mutex_);
+  const auto it = stats_.find(route);
+  if (it == stats_.end()) return std::nullopt;
+  return it->second;
+}
+
+void Server::Run() {
+  zmq_pollitem_t items[] = {{router_.get(), 0, ZMQ_POLLIN, 0},
+                            {monitor_.get(), 0, ZMQ_POLLIN, 0},
+                            {nullptr, wake_up_.fd(), ZMQ_POLLIN, 0}};
+  Clock::time_point next_sample = Clock::now();
+  while (zmq_poll(items, 3, PollTimeoutMs(next_sample)) >= 0 || zmq_errno() == EINTR) {
+    if (items[2].revents != 0) wake_up_.Clear();
+    ReadEvents();
+    ReadMessages();
+    Flush();
+    if (Clock::now() >= next_sample) {
+      Sample();
+      next_sample = Clock::now() + kSampleEvery;
+    }
+  }
+  monitor_.reset();  // the context is ending: zmq_poll said ETERM
+  router_.reset();
+}
+
+int Server::PollTimeoutMs(Clock::time_point next_sample) const {
+  const Duration left = std::max(Duration(0), Duration(next_sample - Clock::now()));
+  const int until_sample = Milliseconds64(left) + 1;
+  return retry_soon_ ? std::min(kRetryMs, until_sample) : until_sample;
+}
+
+void Server::ReadEvents() {
+  while (auto event = NextEvent(monitor_.get())) {
+    switch (event->event) {
+      case ZMQ_EVENT_ACCEPTED:
+        connections_.OnAccepted(event->value);
+        break;
+      case ZMQ_EVENT_CLOSED:
+      case ZMQ_EVENT_DISCONNECTED:
+        connections_.OnClosed(event->value);
+        break;
+      // Unknown keys are counted by the ZAP handler.
+      case ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL:
+      case ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL: {
+        std::lock_guard lock(mutex_);
+        ++counters_.refused_handshakes;
+        break;
+      }
+      default:
+        break;
+    }
+  }
+}
+
+void Server::ReadMessages() {
+  for (int i = 0; i < kReceiveBatch; ++i) {
+    if (!ReadMessage()) return;
+  }
+}
+
+// False when there is none now.
+bool Server::ReadMessage() {
+  std::vector<Frame> parts;  // the route, then the application's frames
+  switch (Receive(router_.get(), 1 + kMaxFrames, &parts)) {
+    case ReceiveResult::kNothing:
+      return false;
+    case ReceiveResult::kTooManyFrames:
+      CountDroppedIn();
+      return true;
+    case ReceiveResult::kMessage:
+      Deliver(std::move(parts));
+      return true;
+  }
+  return false;
+}
+
+void Server::Deliver(std::vector<Frame> parts) {
+  Inbound in;
+  in.route = parts[0].ToString();
+  parts.erase(parts.begin());
+  if (parts.empty() || in.route.size() != kRouteBytes || in.route[0] != 0 ||
+      !UserOf(parts[0], &in.user)) {
+    return CountDroppedIn();
+  }
+  connections_.OnMessage(SourceDescriptor(parts[0]), in.route);
+  const std::optional<Role> role = options_.key_table->Find(in.user);
+  if (!role) return CountDroppedIn();
+  in.role = *role;
+  in.frames = std::move(parts);
+  {
+    std::lock_guard lock(mutex_);
+    ++counters_.messages_in;
+    counters_.payload_bytes_in += TotalBytes(in.frames);
+  }
+  options_.on_message(std::move(in));
+}
+
+void Server::CountDroppedIn() {
+  std::lock_guard lock(mutex_);
+  ++counters_.dropped_in;
+}
+
+void Server::Flush() {
+  retry_soon_ = false;
+  for (const std::string& route : outbox_.Routes()) FlushRoute(route);
+  if (!options_.on_room) return;
+  for (const std::string& route : outbox_.TakeRoutesWithRoom()) options_.on_room(route);
+}
+
+void Server::FlushRoute(const std::string& route) {
+  std::vector<Frame> message;
+  while (outbox_.Take(route, &message)) {
+    const uint64_t bytes = TotalBytes(message);
+    message.insert(message.begin(), Frame(route));
+    const SendResult result = SendWhole(router_.get(), &message);
+    if (result == SendResult::kFull) {
+      message.erase(message.begin());
+      outbox_.PutBack(route, std::move(message));
+      retry_soon_ = true;
+      return;
+    }
+    const size_t lost = result == SendResult::kGone ? 1 + outbox_.Forget(route) : 0;
+    std::lock_guard lock(mutex_);
+    counters_.dropped_out += lost;
+    if (result == SendResult::kSent) {
+      ++counters_.messages_out;
+      counters_.payload_bytes_out += bytes;
+    }
+  }
+}
+
+void Server::Sample() {
+  connections_.Sample();
+  std::map<std::string, SocketStats> stats = connections_.StatsByRoute();
+  std::lock_guard lock(mutex_);
+  stats_ = std::move(stats);
+  counters_.connections = connections_.size();
+  counters_.cut_connections = connections_.cut();
+  counters_.socket_bytes_in = connections_.socket_bytes_in();
+  counters_.socket_bytes_out = connections_.socket_bytes_out();
+}
+
+}  // namespace
+
+absl::StatusOr<std::unique_ptr<RouterServer>> RouterServer::Start(ServerOptions options) {
+  auto server = std::make_unique<Server>(std::move(options));
+  RETURN_IF_ERROR(server->Begin());
+  return std::unique_ptr<RouterServer>(std::move(server));
+}
+
+}  // namespace longhaul
