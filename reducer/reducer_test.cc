@@ -245,5 +245,42 @@ TEST(ReducerTest, OldAggregatesAreKeptUntilDeleted) {
   EXPECT_FALSE(reducer->AggregateChunk(Version{12}, 1).ok());
 }
 
+TEST(ReducerTest, WorksOnRealFiles) {
+  const std::string root = testing::TempDir() + "/longhaul_reducer_test";
+  auto disk = OpenFileStorage(root);
+  ASSERT_TRUE(disk.ok());
+  ASSERT_TRUE((*disk)->Remove("f").ok());
+  const Reducer::Options options{
+      disk->get(), "f", FragmentId{0}, 150, CodecId::kInt8, CodecId::kInt8, 0.9f, 64};
+  auto reducer = MustOpen(options);
+  Rng rng(2);
+  const std::vector<float> zero(150, 0.0f);
+  ASSERT_TRUE(reducer->Load(kGeneration, Version{0}, zero, zero, {}).ok());
+  const ContributionId id{SessionId{1}, 1};
+  const Contribution c = MakeContribution(options, Version{0}, id, 3, RandomFloats(rng, 150, 1.0));
+  ASSERT_TRUE(Deliver(*reducer, c)->held.has_value());
+  // Another process finds the log, one chunk of which is torn, and goes on.
+  const std::string log = "f/contributions/1-1.log";
+  const std::string bytes = *(*disk)->Read(log, 0, 1 << 20);
+  ASSERT_TRUE((*(*disk)->OpenAppend(log, true))->Append(AsBytes(bytes.substr(0, 300))).ok());
+  reducer = MustOpen(options);
+  ASSERT_TRUE(reducer->Load(kGeneration, Version{0}, zero, zero, {}).ok());
+  EXPECT_EQ(reducer->Expect(c.info, 3)->have, 1u);
+  ASSERT_TRUE(Deliver(*reducer, c)->held.has_value());
+  EXPECT_EQ(*(*disk)->Read(log, 0, 1 << 20), bytes);
+  const Reducer::CloseOrder order{RoundId{1}, 1, Version{1}, {{id, 3}}, 3, 0.7f, 0.6f};
+  const auto prepared = reducer->Close(order);
+  ASSERT_TRUE(prepared.ok()) << prepared.status();
+  ASSERT_TRUE(reducer->Install(RoundId{1}, 1).ok());
+  const std::vector<float> installed(reducer->parameters().begin(), reducer->parameters().end());
+  reducer = MustOpen(options);
+  ASSERT_TRUE(reducer->Load(kGeneration, Version{0}, zero, zero, {}).ok());
+  const auto recovered = reducer->Recover(std::vector<CommitView>{CommitOf(order, *prepared)});
+  ASSERT_TRUE(recovered.ok());
+  EXPECT_FALSE(recovered->residual_reset);
+  EXPECT_TRUE(std::ranges::equal(reducer->parameters(), installed));
+  ASSERT_TRUE((*disk)->Remove("f").ok());
+}
+
 }  // namespace
 }  // namespace longhaul
