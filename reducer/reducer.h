@@ -1,0 +1,187 @@
+// The reducer of one fragment: takes coded contributions, keeps them on disk, adds them up exactly,
+// and turns the sum into a coded aggregate and the next version of the global parameters.
+//
+// A version's life (DESIGN section 5):
+//   Expect, AddChunk ... -> Held     a contribution is durable and in the sum
+//   Close -> Prepared                aggregate and residual are durable; nothing visible has
+//   changed Install                          after the coordinator has made the commit durable
+// Every result is a function of the list of contributions and weights alone: not of the order of
+// arrival, of what came late or was dropped, of earlier attempts, or of restarts.
+//
+// Memory and descriptors: parameters, momentum, residual (4 bytes per element each) and the sum
+// (8), plus a few chunks, plus 32 bytes per chunk and one open file for each contribution that is
+// still arriving.
+//
+// Pure but for Storage: no clock, no thread, no socket. Owned by one thread. A status other than
+// those named at a function is the storage's: the process must end.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/status/status.h"
+#include "absl/status/statusor.h"
+#include "common/storage.h"
+#include "compression/codec.h"
+#include "proto/chunk.h"
+#include "proto/messages.h"
+#include "reducer/aggregate_files.h"
+#include "reducer/contribution_log.h"
+#include "reducer/weighted_sum.h"
+
+namespace longhaul {
+
+inline constexpr size_t kMaxContributions = 16384;  // expected at one time
+
+class Reducer {
+ public:
+  struct Options {
+    Storage* storage = nullptr;  // outlives the reducer
+    std::string folder;          // its own; made when absent
+    FragmentId fragment;
+    uint64_t elements = 0;
+    CodecId codec_up = CodecId::kInt8;    // of contributions
+    CodecId codec_down = CodecId::kInt8;  // of aggregates
+    float beta_down = 0.9f;               // decay of the residual; negative = no error feedback
+    uint64_t chunk_elements = kChunkElements;
+  };
+
+  struct Held {
+    ContributionId id;
+    // Sum of the squared grid values, in units of 2^-80 (sync/exact_sum.h).
+    uint64_t squared_norm_high = 0;
+    uint64_t squared_norm_low = 0;
+    auto operator<=>(const Held&) const = default;
+  };
+  struct Progress {
+    uint32_t have = 0;
+    uint32_t chunks = 0;
+    std::optional<Held> held;  // once all chunks are there and durable
+    auto operator<=>(const Progress&) const = default;
+  };
+
+  struct Included {
+    ContributionId id;
+    uint32_t weight = 0;
+    auto operator<=>(const Included&) const = default;
+  };
+  struct CloseOrder {
+    RoundId round;
+    uint32_t attempt = 0;
+    Version version;  // the new one
+    std::vector<Included> include;
+    uint64_t divisor = 0;  // of the weighted sum
+    float outer_lr = 0;
+    float outer_momentum = 0;
+  };
+  struct Prepared {
+    ObjectInfo aggregate;
+    Digest state_hash{};  // of the fragment at the new version (sync/state_hash.h)
+    auto operator<=>(const Prepared&) const = default;
+  };
+
+  struct Recovered {
+    bool residual_reset = false;  // it was missing or damaged, and is zero now
+  };
+
+  // InvalidArgument: options that make no sense. The state is all zero until Load.
+  static absl::StatusOr<std::unique_ptr<Reducer>> Open(const Options& options);
+
+  // Sets the whole state; contributions, sum and what was prepared are forgotten (logs on disk
+  // stay). `residual` may be empty: zero. InvalidArgument: another size, or not finite.
+  absl::Status Load(Generation generation, Version version, std::span<const float> parameters,
+                    std::span<const float> momentum, std::span<const float> residual);
+
+  // After Load of a checkpoint: applies the stored aggregates of consecutive versions, then takes
+  // the residual of the last one. With no commits the loaded residual stays. InvalidArgument: not
+  // the next version of this fragment. NotFound, DataLoss: an aggregate is absent, or its root or
+  // the state hash is not that of the commit; versions before it are applied. FailedPrecondition:
+  // contributions are already expected.
+  absl::StatusOr<Recovered> Recover(std::span<const CommitView> commits);
+
+  // Makes ready for a contribution to the current version; its chunks from before a restart count.
+  // Repeating it is harmless. InvalidArgument: not of this generation, fragment and version, or
+  // wrong in size, or known with other content; weight 0 or too large. ResourceExhausted:
+  // kMaxContributions.
+  absl::StatusOr<Progress> Expect(const ObjectInfo& contribution, uint32_t weight);
+
+  // Any order; duplicates are ignored. NotFound: not expected. DataLoss: damaged on the way or on
+  // disk; Expect it again and ask for what is missing. InvalidArgument: the content is not
+  // acceptable (wrong shape, not decodable, another root than announced); it has been dropped.
+  absl::StatusOr<Progress> AddChunk(const ContributionId& id, const ChunkHeader& header,
+                                    ByteSpan payload);
+
+  // What is still to come, as increasing runs, at most `max_runs`; empty when held or unknown.
+  std::vector<ChunkRun> MissingChunks(const ContributionId& id, size_t max_runs) const;
+
+  // Takes it out of the sum and deletes its log. Unknown ids are ignored.
+  absl::Status Drop(const ContributionId& id);
+
+  // InvalidArgument: not the next version, an empty list, an id twice or not held, weights or
+  // divisor out of range. DataLoss: a log cannot be read any more (Drop it, close again without
+  // it). May be repeated, with the same or another list, until Install.
+  absl::StatusOr<Prepared> Close(const CloseOrder& order);
+
+  // The commit of exactly this attempt is durable: the next version becomes the current one; every
+  // contribution to the old one is decided, and its log deleted. FailedPrecondition: not prepared.
+  // NotFound, DataLoss: what was prepared is absent or damaged; nothing has changed.
+  absl::Status Install(RoundId round, uint32_t attempt);
+
+  // NotFound: not stored (any more). DataLoss: damaged. The caller sets header.transfer.
+  absl::StatusOr<StoredChunk> AggregateChunk(Version version, uint32_t chunk) const;
+  absl::Status DeleteAggregatesBefore(Version version);
+
+  std::span<const float> parameters() const { return parameters_; }
+  std::span<const float> momentum() const { return momentum_; }
+  std::span<const float> residual() const { return residual_; }  // empty without error feedback
+  Version version() const { return version_; }
+  size_t contributions() const { return logs_.size(); }
+  uint64_t MemoryBytes() const;  // all that grows with the fragment or the contributions
+
+ private:
+  struct OuterStep {
+    Version version;  // the new one
+    Digest aggregate_root{};
+    Digest state_hash{};
+    float lr = 0;
+    float momentum = 0;
+  };
+  // What Close has left for Install.
+  struct Ready {
+    RoundId round;
+    uint32_t attempt = 0;
+    OuterStep step;
+  };
+
+  Reducer(const Options& options, AggregateFiles files);
+
+  absl::StatusOr<Progress> ProgressOf(ContributionLog& log);
+  absl::Status CheckOrder(const CloseOrder& order) const;
+  absl::StatusOr<Prepared> Prepare(const CloseOrder& order);
+  absl::Status Verify(const OuterStep& step) const;
+  absl::Status Apply(const OuterStep& step);
+  absl::Status ForgetContributions();
+  Digest NextStateChunk(uint64_t first, std::span<const float> mean, float lr,
+                        float momentum) const;
+
+  Options options_;
+  CodedShape up_;
+  CodedShape down_;
+  AggregateFiles files_;
+  Generation generation_;
+  Version version_;
+  std::vector<float> parameters_;
+  std::vector<float> momentum_;
+  std::vector<float> residual_;
+  WeightedSum::Logs logs_;
+  std::map<ContributionId, uint32_t> weights_;  // as expected, of every log
+  WeightedSum sum_;
+  std::optional<Ready> ready_;
+};
+
+}  // namespace longhaul

@@ -1,0 +1,153 @@
+// Tests only: contributions made from random values, and the naive twin of a reducer, which keeps
+// whole vectors in memory and adds in 128 bits.
+#pragma once
+
+#include <bit>
+#include <cmath>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "common/check.h"
+#include "common/hash.h"
+#include "common/rng.h"
+#include "reducer/reducer.h"
+
+namespace longhaul {
+
+inline constexpr Generation kGeneration{3, 99};
+
+inline std::vector<float> RandomFloats(Rng& rng, size_t n, double scale) {
+  std::vector<float> v(n);
+  for (float& x : v) {
+    x = static_cast<float>(scale * 0x1p-63 * static_cast<double>(static_cast<int64_t>(rng.Next())));
+  }
+  return v;
+}
+
+struct Contribution {
+  ObjectInfo info;
+  uint32_t weight = 1;
+  std::vector<ChunkHeader> headers;
+  std::vector<std::string> payloads;
+  std::vector<float> decoded;
+};
+
+inline Contribution MakeContribution(const Reducer::Options& o, Version base, ContributionId id,
+                                     uint32_t weight, const std::vector<float>& values) {
+  Contribution c;
+  c.weight = weight;
+  c.decoded.resize(o.elements);
+  const Codec& codec = *FindCodec(o.codec_up);
+  std::vector<Digest> digests;
+  for (uint64_t from = 0; from < o.elements; from += o.chunk_elements) {
+    const uint64_t n = std::min(o.chunk_elements, o.elements - from);
+    std::string payload(codec.EncodedBytes(n), '\0');
+    const std::span<std::byte> bytes = std::as_writable_bytes(std::span(payload));
+    LONGHAUL_CHECK(codec.Encode(std::span(values).subspan(from, n), bytes) &&
+                       codec.Decode(bytes, std::span(c.decoded).subspan(from, n)),
+                   "test values must be codable");
+    digests.push_back(ChunkDigest(bytes));
+    c.info.bytes += payload.size();
+    c.headers.push_back({ObjectKind::kContribution, 1, static_cast<uint32_t>(c.headers.size()),
+                         static_cast<uint32_t>(o.codec_up), n, payload.size(), Xxh3(bytes)});
+    c.payloads.push_back(std::move(payload));
+  }
+  c.info.chunks = static_cast<uint32_t>(digests.size());
+  c.info.root = RootDigest(digests);
+  c.info.id = {ObjectKind::kContribution, kGeneration, o.fragment, base, id};
+  return c;
+}
+
+// Expects it and sends every chunk in order; the last progress.
+inline absl::StatusOr<Reducer::Progress> Deliver(Reducer& reducer, const Contribution& c) {
+  absl::StatusOr<Reducer::Progress> progress = reducer.Expect(c.info, c.weight);
+  for (size_t i = 0; i < c.payloads.size() && progress.ok(); ++i) {
+    progress = reducer.AddChunk(c.info.id.contribution, c.headers[i], AsBytes(c.payloads[i]));
+  }
+  return progress;
+}
+
+// What a list of contributions must lead to, in plain loops.
+struct NaiveReducer {
+  Reducer::Options options;
+  Version version;
+  std::vector<float> parameters, momentum, residual;
+
+  struct Outcome {
+    Digest root{};
+    Digest state_hash{};
+    std::vector<std::string> payloads;
+    std::vector<float> parameters, momentum, residual;
+  };
+
+  Outcome Close(const Reducer::CloseOrder& order,
+                const std::map<ContributionId, Contribution>& known) const {
+    Outcome out{{}, {}, {}, parameters, momentum, residual};
+    const std::vector<float> mean = Mean(order, known);
+    const Codec& codec = *FindCodec(options.codec_down);
+    std::vector<Digest> chunks, states;
+    for (uint64_t from = 0; from < options.elements; from += options.chunk_elements) {
+      const uint64_t n = std::min(options.chunk_elements, options.elements - from);
+      std::vector<float> coded(n), decoded(n);
+      for (uint64_t i = 0; i < n; ++i) {
+        const float owed = options.beta_down < 0 ? 0 : options.beta_down * residual[from + i];
+        coded[i] = options.beta_down < 0 ? mean[from + i] : owed + mean[from + i];
+      }
+      std::string payload(codec.EncodedBytes(n), '\0');
+      const std::span<std::byte> bytes = std::as_writable_bytes(std::span(payload));
+      LONGHAUL_CHECK(codec.Encode(coded, bytes) && codec.Decode(bytes, decoded), "codable");
+      std::string state;
+      for (uint64_t i = 0; i < n; ++i) {
+        if (options.beta_down >= 0) out.residual[from + i] = coded[i] - decoded[i];
+        float& b = out.momentum[from + i];
+        b = order.outer_momentum * b + decoded[i];
+        const float ahead = decoded[i] + order.outer_momentum * b;
+        out.parameters[from + i] = parameters[from + i] - order.outer_lr * ahead;
+      }
+      state.append(reinterpret_cast<const char*>(&out.parameters[from]), 4 * n);
+      state.append(reinterpret_cast<const char*>(&out.momentum[from]), 4 * n);
+      chunks.push_back(ChunkDigest(bytes));
+      states.push_back(ChunkDigest(AsBytes(state)));
+      out.payloads.push_back(std::move(payload));
+    }
+    out.root = RootDigest(chunks);
+    out.state_hash = RootDigest(states);
+    return out;
+  }
+
+  void Install(const Outcome& outcome) {
+    parameters = outcome.parameters;
+    momentum = outcome.momentum;
+    residual = outcome.residual;
+    version = version.Next();
+  }
+
+  std::vector<float> Mean(const Reducer::CloseOrder& order,
+                          const std::map<ContributionId, Contribution>& known) const {
+    std::vector<float> mean(options.elements);
+    for (uint64_t i = 0; i < options.elements; ++i) {
+      __int128 sum = 0;
+      for (const Reducer::Included& included : order.include) {
+        const double grid = std::ldexp(static_cast<double>(known.at(included.id).decoded[i]), 40);
+        sum += static_cast<__int128>(std::nearbyint(grid)) * included.weight;
+      }
+      const double unit = std::ldexp(static_cast<double>(order.divisor), 40);
+      mean[i] = static_cast<float>(static_cast<double>(static_cast<int64_t>(sum)) / unit);
+    }
+    return mean;
+  }
+};
+
+inline CommitView CommitOf(const Reducer::CloseOrder& order, const Reducer::Prepared& prepared) {
+  return {order.round,
+          order.attempt,
+          prepared.aggregate.id.fragment,
+          order.version,
+          prepared.aggregate,
+          std::bit_cast<uint32_t>(order.outer_lr),
+          std::bit_cast<uint32_t>(order.outer_momentum),
+          prepared.state_hash};
+}
+
+}  // namespace longhaul
