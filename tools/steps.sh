@@ -13,8 +13,8 @@ step_interrupted() {
 }
 trap step_interrupted INT TERM
 
-# run_step NAME LOG COMMAND...: runs COMMAND with its output in LOG. A failure shows the last 30 lines
-# and ends the script with exit code 1.
+# run_step NAME LOG COMMAND...: runs COMMAND with its output in LOG. A failure shows the last 30
+# lines and ends the script with exit code 1.
 run_step() {
   local name=$1 log=$2
   shift 2
