@@ -25,4 +25,4 @@ target_include_directories(longhaul_torch SYSTEM INTERFACE ${LONGHAUL_TORCH_DIR}
 target_link_libraries(longhaul_torch INTERFACE ${LONGHAUL_TORCH_DIR}/lib/libtorch_cpu.so ${LONGHAUL_TORCH_DIR}/lib/libc10.so)
 # CMake gives each program one rpath to torch/lib; the wheel finds its own neighbours by relative DT_RPATH. DT_RPATH for us too,
 # so that LD_LIBRARY_PATH cannot bring in another LibTorch.
-target_link_options(longhaul_torch INTERFACE -Wl,--disable-new-dtags -Wl,--no-as-needed)
+target_link_options(longhaul_torch INTERFACE -Wl,--disable-new-dtags)

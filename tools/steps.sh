@@ -29,11 +29,11 @@ run_step() {
   set +m
   while kill -0 "$step_pid" 2>/dev/null; do
     if [[ -t 1 ]]; then
-      last=$(tail -n 1 "$log" 2>/dev/null | tr -d '\r' | cut -c "1-$((76 - ${#label}))") || true
+      last=$(tail -n 1 "$log" 2>/dev/null | tr -d '\r\0' | cut -c "1-$((76 - ${#label}))") || true
       printf '\r\033[K%s ... %s' "$label" "$last"
     elif ((SECONDS - noted >= 30)); then
       noted=$SECONDS
-      last=$(tail -n 1 "$log" 2>/dev/null | tr -d '\r' | cut -c 1-80) || true
+      last=$(tail -n 1 "$log" 2>/dev/null | tr -d '\r\0' | cut -c 1-80) || true
       printf '\n  %ds  %s ' "$((SECONDS - start))" "$last"
     fi
     sleep 0.2
