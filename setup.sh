@@ -85,7 +85,7 @@ install_packages() {
     return
   fi
   if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
-    printf 'setup.sh knows only Debian and its relatives. Install what these packages hold, then\n' >&2
+    printf 'setup.sh knows only Debian and its relatives. Install these packages, then ' >&2
     printf 'set LONGHAUL_NO_PACKAGES=1:\n  %s\n' "$(wanted_packages | tr '\n' ' ')" >&2
     exit 1
   fi

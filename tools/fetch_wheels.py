@@ -152,7 +152,7 @@ def sha256_of(path):
 
 
 def download_with_pip(wheel, cache):
-    """The way out when the index needs what only pip can do (keyring, client certificate, links)."""
+    """The way out when the index needs what only pip can do (keyring, client certificate)."""
     tags = wheel.file[:-len(".whl")].split("-")
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--only-binary=:all:",
                "--python-version", "3.11", "--implementation", "cp", "--abi", "cp311", "--abi",
@@ -162,7 +162,7 @@ def download_with_pip(wheel, cache):
     return subprocess.run(command, check=False).returncode == 0
 
 
-def download(wheel, cache):
+def download(wheel, cache, pause_s):
     """The verified wheel's path in the cache."""
     path = cache / wheel.file
     part = cache / (wheel.file + ".part")
@@ -182,11 +182,11 @@ def download(wheel, cache):
             if getattr(error, "code", None) == 416:  # the partial file is longer than the wheel
                 part.unlink(missing_ok=True)
         print(f"{wheel.file}: {reason}; attempt {attempt + 1} of {ATTEMPTS}", flush=True)
-        time.sleep(2 ** attempt)
+        time.sleep(pause_s * 2 ** attempt)
     if download_with_pip(wheel, cache) and path.exists() and sha256_of(path) == wheel.sha256:
         return path
-    raise Failure(f"cannot download {wheel.file}: {reason}.\nPut the file into {cache} by hand, set "
-                  "PIP_INDEX_URL to an index you can reach, or build without LibTorch: --lite")
+    raise Failure(f"cannot download {wheel.file}: {reason}.\nPut the file into {cache} by hand, "
+                  "set PIP_INDEX_URL to an index you can reach, or build without LibTorch: --lite")
 
 
 def free_bytes(folder):
@@ -240,6 +240,7 @@ def check_loads(target):
     try:
         ctypes.CDLL(str(library.resolve()))
     except OSError as error:
+        (target / STAMP).unlink()
         raise Failure(f"{library} does not load: {error}") from error
 
 
@@ -262,7 +263,7 @@ def run(options):
         cache.mkdir(parents=True, exist_ok=True)
         target.mkdir(exist_ok=True)
         for wheel in todo:
-            unpack(download(wheel, cache), wheel, target)
+            unpack(download(wheel, cache, options.pause), wheel, target)
         check_loads(target)
         total = sum(wheel.bytes for wheel in todo)
         print(f"note: {total // 1_000_000} MB verified, unpacked and loadable; cache {cache}")
@@ -278,6 +279,8 @@ def main():
     parser.add_argument("--list", type=pathlib.Path, default=here / "wheels.txt")
     parser.add_argument("--cache", type=pathlib.Path,
                         default=pathlib.Path(cache_home) / "longhaul/wheels")
+    parser.add_argument("--pause", type=float, default=1.0,
+                        help="seconds before the second attempt, doubled for each further one")
     try:
         run(parser.parse_args())
     except (Failure, OSError, zipfile.BadZipFile) as error:

@@ -13,8 +13,8 @@ step_interrupted() {
 }
 trap step_interrupted INT TERM
 
-# run_step NAME LOG COMMAND...: runs COMMAND with its output in LOG. A failure shows the last 30 lines
-# and ends the script with exit code 1.
+# run_step NAME LOG COMMAND...: runs COMMAND with its output in LOG. A failure shows the last 30
+# lines and ends the script with exit code 1.
 run_step() {
   local name=$1 log=$2
   shift 2
@@ -29,11 +29,11 @@ run_step() {
   set +m
   while kill -0 "$step_pid" 2>/dev/null; do
     if [[ -t 1 ]]; then
-      last=$(tail -n 1 "$log" 2>/dev/null | tr -d '\r' | cut -c "1-$((76 - ${#label}))") || true
+      last=$(tail -n 1 "$log" 2>/dev/null | tr -d '\r\0' | cut -c "1-$((76 - ${#label}))") || true
       printf '\r\033[K%s ... %s' "$label" "$last"
     elif ((SECONDS - noted >= 30)); then
       noted=$SECONDS
-      last=$(tail -n 1 "$log" 2>/dev/null | tr -d '\r' | cut -c 1-80) || true
+      last=$(tail -n 1 "$log" 2>/dev/null | tr -d '\r\0' | cut -c 1-80) || true
       printf '\n  %ds  %s ' "$((SECONDS - start))" "$last"
     fi
     sleep 0.2
