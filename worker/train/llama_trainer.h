@@ -1,0 +1,75 @@
+// A Llama model on LibTorch behind the Trainer interface. No LibTorch header is needed to use it.
+//
+// Thread rule: one thread makes every call, also the first (LibTorch's thread settings belong to
+// it). Memory: TrainerMemoryBytes. Evaluate, Sample and Logits hold a second set of parameters on
+// the device while they run and change nothing that training uses.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "model/llama.h"
+#include "worker/train/train_options.h"
+#include "worker/trainer.h"
+
+namespace longhaul {
+
+inline constexpr int64_t kIgnoredTarget = -100;
+
+class LlamaTrainer final : public Trainer {
+ public:
+  // `device` is a name that ResolveDevice gave. Parameters are 0 until SetParameters. Errors:
+  // ValidateTrainOptions; ResourceExhausted or Internal when LibTorch cannot allocate.
+  static absl::StatusOr<std::unique_ptr<LlamaTrainer>> Make(const LlamaShape& shape,
+                                                            const TrainOptions& options,
+                                                            const std::string& device);
+  ~LlamaTrainer() override;
+
+  uint64_t parameters() const override;
+  void SetParameters(std::span<const float> values) override;
+  void GetParameters(uint64_t offset, std::span<float> out) const override;
+  void AddToParameters(uint64_t offset, std::span<const float> delta) override;
+  void ResetInnerState() override;
+
+  // Each sample is cut into sequences; a token's target is the next one, the last token of a sample
+  // has none. When loss or gradient norm is not finite, parameters and moments stay as they are.
+  // InvalidArgument for a wrong number of tokens or one outside the vocabulary.
+  absl::StatusOr<StepOutput> Step(const StepInput& input) override;
+  absl::StatusOr<StepOutput> Evaluate(std::span<const float> values,
+                                      std::span<const uint16_t> tokens) override;
+  // From the distribution at temperature 0.8; the last sequence_length − 1 tokens are the context.
+  // An empty prompt stands for a line end (token 10, or 0 in a smaller vocabulary).
+  absl::StatusOr<std::vector<uint16_t>> Sample(std::span<const float> values,
+                                               std::span<const uint16_t> prompt, uint32_t count,
+                                               uint64_t seed) override;
+
+  // What Step does after cutting: rows of sequence_length inputs and targets (kIgnoredTarget:
+  // none).
+  absl::StatusOr<StepOutput> StepOnBatch(uint64_t step, std::span<const int64_t> inputs,
+                                         std::span<const int64_t> targets);
+  // Mean loss and its gradient, before clipping, at the current parameters; nothing is updated.
+  // `gradient` has parameters() elements.
+  absl::StatusOr<StepOutput> LossAndGradient(std::span<const int64_t> inputs,
+                                             std::span<const int64_t> targets,
+                                             std::span<float> gradient);
+  // Norm of the latest step's gradient before clipping.
+  double gradient_norm() const;
+  // tokens.size() rows of vocab_size logits for one sequence of at most sequence_length tokens.
+  absl::StatusOr<std::vector<float>> Logits(std::span<const float> values,
+                                            std::span<const uint16_t> tokens);
+
+ private:
+  struct State;
+  explicit LlamaTrainer(std::unique_ptr<State> state);
+  std::unique_ptr<State> state_;
+};
+
+absl::StatusOr<std::unique_ptr<Trainer>> MakeLlamaTrainer(const LlamaShape& shape,
+                                                          const TrainOptions& options,
+                                                          const std::string& device);
+
+}  // namespace longhaul

@@ -1,0 +1,52 @@
+// How one worker trains: batch, inner optimizer, learning-rate schedule, and how much memory that
+// takes. Plain values; any thread.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+#include "absl/status/status.h"
+#include "model/llama.h"
+#include "proto/run_config.h"
+
+namespace longhaul {
+
+enum class LearningRateSchedule { kCosine, kConstant };
+
+struct OptimizerOptions {
+  std::string name = "adamw";
+  double learning_rate = 0.003;
+  LearningRateSchedule schedule = LearningRateSchedule::kCosine;
+  uint64_t warmup_steps = 50;
+  uint64_t total_steps = 1000;  // of the whole run; the cosine ends there
+  double weight_decay = 0.1;    // decoupled; 2-D tensors only
+  double beta1 = 0.9;
+  double beta2 = 0.95;
+  double epsilon = 1e-8;
+  double max_grad_norm = 1.0;  // 0: no clipping
+};
+
+struct TrainOptions {
+  OptimizerOptions optimizer;
+  uint32_t micro_batch_size = 8;  // sequences per forward pass; a step makes as many as it needs
+  uint32_t sequence_length = 128;
+  uint32_t sample_tokens = kSampleTokens;  // a multiple of sequence_length
+  uint32_t threads = 1;
+};
+
+// What the run's file says, on a worker with this many threads.
+TrainOptions TrainOptionsFrom(const RunConfig& config, uint32_t threads);
+
+// InvalidArgument with the name of the option and the reason.
+absl::Status ValidateTrainOptions(const LlamaShape& shape, const TrainOptions& options);
+
+// Inner step t, from 0: η (t + 1) / warmup during the warm-up, then a cosine from η to η/10 at
+// total_steps and η/10 after it (Loshchilov and Hutter 2017, without restarts), or η.
+double LearningRate(const OptimizerOptions& options, uint64_t step);
+
+// Bytes of tensors at the peak of a step or an evaluation: parameters, gradients, two moments, a
+// second set of parameters, and an estimate of the activations that the backward pass needs.
+// Without the 120 MB of the libraries themselves.
+uint64_t TrainerMemoryBytes(const LlamaShape& shape, const TrainOptions& options);
+
+}  // namespace longhaul
