@@ -109,7 +109,7 @@ void Checker::Model() {
 void Checker::Data() {
   const DataSection& d = config_.data;
   const TrainSection& t = config_.train;
-  if (d.train.empty()) {
+  if (d.train.empty() && t.optimizer != "toy") {
     Problem("data", "train",
             "give a text file, a nanoGPT .bin file, or \"wheel\" for the built-in text");
   }

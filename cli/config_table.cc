@@ -101,7 +101,8 @@ void AddTrainKeys(Keys& keys) {
                            std::string help) {
     keys.push_back({"train", std::move(name), field, std::move(rule), common, std::move(help)});
   };
-  add("optimizer", kTrain<&S::optimizer>, OneOf{{"adamw"}}, kCommon, "inner optimizer");
+  add("optimizer", kTrain<&S::optimizer>, OneOf{{"adamw", "toy"}}, kCommon,
+      "inner optimizer; toy: no neural network, for tests of the network (longhaul-worker-toy)");
   add("learning_rate", kTrain<&S::learning_rate>, RealNumber{0.0, 100.0, true}, kCommon,
       "of the inner optimizer, after warm-up");
   add("warmup_steps", kTrain<&S::warmup_steps>, WholeNumber{0, kMillion}, kCommon,
@@ -122,8 +123,6 @@ void AddTrainKeys(Keys& keys) {
       "decay of the second moment");
   add("adam_epsilon", kTrain<&S::adam_epsilon>, RealNumber{0.0, 1.0, true}, kRare,
       "keeps Adam's division finite");
-  add("toy_parameters", kTrain<&S::toy_parameters>, WholeNumber{1, 1'000'000'000}, kRare,
-      "longhaul-worker-toy only: size of its model");
   add("toy_step_ms", kTrain<&S::toy_step_ms>, WholeNumber{0, 600'000}, kRare,
       "longhaul-worker-toy only: time of one step");
 }

@@ -68,7 +68,7 @@ struct RunSummary {
   std::string sample_text;        // what the model wrote after the prompt; "" = no sample
   std::vector<std::string> next;  // commands that work when pasted
 
-  // Both directions of the plain all-reduce over both directions of this run; 0 without bytes.
+  // What plain all-reduce would have sent over what was sent: socket bytes up. 0 without bytes.
   double ByteRatio() const;
 };
 

@@ -61,7 +61,6 @@ struct TrainSection {
   double adam_beta2 = 0.95;
   double adam_epsilon = 1e-8;
   // Toy trainer only (longhaul-worker-toy).
-  uint64_t toy_parameters = 1000;
   uint32_t toy_step_ms = 0;
   auto operator<=>(const TrainSection&) const = default;
 };

@@ -229,17 +229,12 @@ absl::StatusOr<std::unique_ptr<LlamaTrainer>> LlamaTrainer::Make(const LlamaShap
 
 uint64_t LlamaTrainer::parameters() const { return state_->table.elements; }
 
-void LlamaTrainer::SetParameters(std::span<const float> values) {
-  LONGHAUL_CHECK(values.size() == parameters(), "wrong number of parameters");
-  state_->flat.copy_(HostFloats(values));
+void LlamaTrainer::SetParameters(uint64_t offset, std::span<const float> values) {
+  state_->Slice(offset, values.size()).copy_(HostFloats(values));
 }
 
 void LlamaTrainer::GetParameters(uint64_t offset, std::span<float> out) const {
   HostFloats(out).copy_(state_->Slice(offset, out.size()));
-}
-
-void LlamaTrainer::AddToParameters(uint64_t offset, std::span<const float> delta) {
-  state_->Slice(offset, delta.size()).add_(HostFloats(delta).to(state_->device));
 }
 
 void LlamaTrainer::ResetInnerState() { state_->optimizer->Reset(); }

@@ -30,9 +30,8 @@ class LlamaTrainer final : public Trainer {
   ~LlamaTrainer() override;
 
   uint64_t parameters() const override;
-  void SetParameters(std::span<const float> values) override;
+  void SetParameters(uint64_t offset, std::span<const float> values) override;
   void GetParameters(uint64_t offset, std::span<float> out) const override;
-  void AddToParameters(uint64_t offset, std::span<const float> delta) override;
   void ResetInnerState() override;
 
   // Each sample is cut into sequences; a token's target is the next one, the last token of a sample

@@ -1,0 +1,26 @@
+// What tells longhaul-worker and longhaul-worker-toy apart: where the trainer and the data come from. Linked in by CMake:
+// worker_backend_torch.cc or worker_backend_toy.cc.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "absl/status/statusor.h"
+#include "worker/service.h"
+
+namespace longhaul {
+
+struct BackendOptions {
+  std::string device = "auto";
+  uint32_t threads = 1;
+  uint64_t memory_bytes = 0;      // what the trainer may take
+  std::vector<std::string> data;  // files and folders that may hold the run's data
+};
+
+std::string BackendName();  // "longhaul-worker"
+// One line about what it trains on and with; an error when `device` cannot be had.
+absl::StatusOr<std::string> DescribeBackend(const BackendOptions& options);
+// Fills toy, load_data and make_trainer.
+void UseBackend(const BackendOptions& options, WorkerService::Options& service);
+
+}  // namespace longhaul

@@ -1,0 +1,51 @@
+#include "coordinator/human.h"
+#include "cli/run_inputs.h"
+#include "cli/worker_backend.h"
+#include "common/status_macros.h"
+#include "worker/train/device.h"
+#include "worker/train/llama_trainer.h"
+#include "worker/train/train_options.h"
+
+namespace longhaul {
+namespace {
+
+// θ̄, outer momentum, residual and θ as sent, beside what the trainer holds.
+constexpr uint64_t kReplicaCopies = 4;
+constexpr uint64_t kLibraryBytes = 200'000'000;
+
+absl::StatusOr<std::unique_ptr<Trainer>> MakeTrainer(const BackendOptions& options, const RunConfig& config,
+                                                     uint64_t parameters) {
+  const LlamaShape shape = ShapeOf(config);
+  RETURN_IF_ERROR(ValidateShape(shape));
+  if (ParameterCount(shape) != parameters) return absl::InvalidArgumentError("the run's model has another size than stated");
+  const TrainOptions train = TrainOptionsFrom(config, options.threads);
+  const uint64_t needed =
+      TrainerMemoryBytes(shape, train) + kReplicaCopies * sizeof(float) * parameters + kLibraryBytes;
+  if (needed > options.memory_bytes) {
+    return absl::FailedPreconditionError("this run needs about " + HumanBytes(needed) + " of memory, and " +
+                                         HumanBytes(options.memory_bytes) +
+                                         " may be used here (--memory GB, or a machine with more)");
+  }
+  ASSIGN_OR_RETURN(Device device, ResolveDevice(options.device));
+  return MakeLlamaTrainer(shape, train, device.name);
+}
+
+}  // namespace
+
+std::string BackendName() { return "longhaul-worker"; }
+
+absl::StatusOr<std::string> DescribeBackend(const BackendOptions& options) {
+  ASSIGN_OR_RETURN(Device device, ResolveDevice(options.device));
+  return "LibTorch 2.11.0, " + device.description;
+}
+
+void UseBackend(const BackendOptions& options, WorkerService::Options& service) {
+  service.load_data = [options](const RunConfig& config, const Digest& identity) {
+    return FindCorpus(config, identity, options.data);
+  };
+  service.make_trainer = [options](const RunConfig& config, uint64_t parameters) {
+    return MakeTrainer(options, config, parameters);
+  };
+}
+
+}  // namespace longhaul

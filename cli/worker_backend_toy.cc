@@ -1,0 +1,24 @@
+#include <chrono>
+#include <thread>
+
+#include "cli/worker_backend.h"
+#include "worker/toy_trainer.h"
+
+namespace longhaul {
+
+std::string BackendName() { return "longhaul-worker-toy"; }
+
+absl::StatusOr<std::string> DescribeBackend(const BackendOptions&) { return std::string("closed-form toy trainer"); }
+
+void UseBackend(const BackendOptions&, WorkerService::Options& service) {
+  service.toy = true;
+  service.make_trainer = [](const RunConfig& config,
+                            uint64_t parameters) -> absl::StatusOr<std::unique_ptr<Trainer>> {
+    ToyOptions options{.parameters = parameters, .seed = config.run.seed};
+    const auto step = std::chrono::milliseconds(config.train.toy_step_ms);
+    if (step.count() > 0) options.wait = [step] { std::this_thread::sleep_for(step); };
+    return MakeToyTrainer(options);
+  };
+}
+
+}  // namespace longhaul

@@ -1,0 +1,143 @@
+// longhaul-worker and longhaul-worker-toy: join a run and train until it is over.
+#include <unistd.h>
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <thread>
+
+#include "cli/exit_codes.h"
+#include "cli/signals.h"
+#include "cli/worker_backend.h"
+#include "cli/worker_file.h"
+#include "common/log.h"
+#include "common/status_macros.h"
+#include "transport/invitation.h"
+#include "transport/keys.h"
+#include "worker/service.h"
+
+namespace longhaul {
+namespace {
+
+struct Arguments {
+  std::string invitation;
+  std::string worker_file;
+  std::string home;  // folder of the identity; "" = the usual one
+  WorkerFlags flags;
+  std::string device = "auto";
+  double give_up_s = 60;
+  bool verbose = false;
+};
+
+std::string Environment(const char* name) {
+  const char* value = std::getenv(name);
+  return value ? value : "";
+}
+
+std::string HostName() {
+  char name[256] = "worker";
+  ::gethostname(name, sizeof name - 1);
+  return name;
+}
+
+uint64_t MachineMemoryBytes() {
+  return static_cast<uint64_t>(::sysconf(_SC_PHYS_PAGES)) * static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
+}
+
+// The key in `path`, made when there is none.
+template <class Keys, class Read>
+absl::StatusOr<Keys> ReadOrMake(const std::string& path, Read read) {
+  absl::StatusOr<Keys> keys = read(path);
+  if (keys.ok() || !absl::IsNotFound(keys.status())) return keys;
+  std::error_code error;
+  std::filesystem::create_directories(std::filesystem::path(path).parent_path(), error);
+  Keys made = Keys::Generate();
+  RETURN_IF_ERROR(WriteKeyFile(path, made));
+  return made;
+}
+
+// The text itself, or @FILE that holds it.
+absl::StatusOr<Invitation> ReadInvitation(const std::string& argument) {
+  if (argument.empty() || argument[0] != '@') return DecodeInvitation(argument);
+  std::ifstream file(argument.substr(1));
+  if (!file) return absl::NotFoundError("cannot read " + argument.substr(1));
+  std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
+  return DecodeInvitation(text);
+}
+
+absl::StatusOr<WorkerService::Outcome> Join(const Arguments& args) {
+  ASSIGN_OR_RETURN(Invitation invitation, ReadInvitation(args.invitation));
+  const std::string user_home = Environment("HOME");
+  const std::string folder =
+      args.home.empty() ? WorkerConfigFolder(Environment("XDG_CONFIG_HOME"), user_home) : args.home;
+  ASSIGN_OR_RETURN(WorkerSettings settings, LoadWorkerFile(args.worker_file, args.flags, folder, user_home));
+
+  WorkerService::Options o;
+  o.invitation = invitation;
+  ASSIGN_OR_RETURN(o.keys, ReadOrMake<CurveKeyPair>(settings.identity, ReadCurveKeyFile));
+  ASSIGN_OR_RETURN(o.signing_keys, ReadOrMake<SigningKeyPair>(settings.identity + ".signing", ReadSigningKeyFile));
+  o.name = settings.name.empty() ? HostName() : settings.name;
+  o.threads = settings.threads != 0 ? settings.threads : std::max(1u, std::thread::hardware_concurrency());
+  o.memory_bytes = settings.memory_gb > 0 ? static_cast<uint64_t>(settings.memory_gb * 1e9) : MachineMemoryBytes();
+  o.uplink_bytes_per_s = static_cast<uint64_t>(settings.up_mbit * 1e6 / 8);
+  o.give_up = Duration(static_cast<int64_t>(args.give_up_s * 1e9));
+  o.say = [](const std::string& text) { LogInfo(text); };
+  const BackendOptions backend{args.device, o.threads, o.memory_bytes, settings.data};
+  ASSIGN_OR_RETURN(std::string description, DescribeBackend(backend));
+  LogInfo("joining " + invitation.addresses[0] + " with " + description + ", " + std::to_string(o.threads) + " threads");
+  UseBackend(backend, o);
+  WorkerService service(std::move(o));
+  return service.Run(StopFlag());
+}
+
+void AddOptions(CLI::App& app, Arguments& args) {
+  app.add_option("invitation", args.invitation, "LH1-..., or @FILE that holds it")->required();
+  app.add_option("--name", args.flags.name, "what the run's page calls this machine")->envname("LONGHAUL_NAME");
+  app.add_option("--data", args.flags.data, "file or folder that may hold the run's data; may be repeated");
+  app.add_option("--threads", args.flags.threads, "CPU threads (all)")->envname("LONGHAUL_THREADS");
+  app.add_option("--up", args.flags.up_mbit, "limit of the upload, Mbit/s")->envname("LONGHAUL_UP");
+  app.add_option("--memory", args.flags.memory_gb, "memory that may be used, GB")->envname("LONGHAUL_MEMORY");
+  app.add_option("--device", args.device, "cpu, cuda or auto")
+      ->envname("LONGHAUL_DEVICE")
+      ->check(CLI::IsMember({"cpu", "cuda", "auto"}));
+  app.add_option("--home", args.home, "folder of identity and worker.toml");
+  app.add_option("--config", args.worker_file, "this worker's own file (worker.toml)");
+  app.add_option("--give-up", args.give_up_s, "seconds to try to join; 0 = for ever");
+  app.add_flag("-v,--verbose", args.verbose, "log everything");
+}
+
+int Finish(const absl::StatusOr<WorkerService::Outcome>& outcome) {
+  if (!outcome.ok()) {
+    LogError(std::string(outcome.status().message()));
+    return absl::IsNotFound(outcome.status()) ? kExitData : ExitCodeFor(outcome.status());
+  }
+  if (outcome->success) {
+    LogInfo(outcome->reason);
+    return kExitOk;
+  }
+  LogError(outcome->reason);
+  if (outcome->refusal == RefusalCode::kWrongData) return kExitData;
+  return outcome->refusal ? kExitRefused : kExitFailure;
+}
+
+int Main(int argc, char** argv) {
+  Arguments args;
+  CLI::App app("Join a Longhaul run and train until it is over.", BackendName());
+  app.set_version_flag("--version", BackendName() + " " LONGHAUL_VERSION);
+  app.footer("Example:\n  " + BackendName() + " LH1-... --name kitchen-pc --threads 4 --up 10");
+  AddOptions(app, args);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    return app.exit(e) == 0 ? kExitOk : kExitUsage;
+  }
+  StartLogging(args.verbose ? LogLevel::kDebug : LogLevel::kInfo, args.flags.name.value_or(BackendName()), "");
+  return Finish(Join(args));
+}
+
+}  // namespace
+}  // namespace longhaul
+
+int main(int argc, char** argv) { return longhaul::Main(argc, argv); }
