@@ -46,7 +46,8 @@ std::string NewRunFolder() {
 
 // About 0.57 M tokens: 7 rounds of 4 workers, 20 steps of 1,024 tokens each.
 std::string DemoToml(const Arguments& args) {
-  std::string toml = "[run]\nname = \"demo\"\nrounds = 7\nmin_workers = 2\n";
+  std::string toml = "[run]\nname = \"demo\"\nrounds = 7\nmin_workers = " +
+                     std::to_string(std::max(1u, args.workers - 1)) + "\n";
   toml += "[data]\ntrain = \"" + (args.text.empty() ? std::string("wheel") : args.text) + "\"\n";
   toml += "[train]\nwarmup_steps = 20\n";
   if (args.toy) toml += "optimizer = \"toy\"\ntoy_step_ms = 20\n";

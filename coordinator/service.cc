@@ -361,10 +361,10 @@ void CoordinatorService::OnRecord(const Record& record) {
     first_ready_.reset();
   } else if (const auto* r = std::get_if<RoundCommitted>(&record.body)) {
     OnCommitted(r->commit);
-  } else if (const auto* r = std::get_if<RoundAborted>(&record.body)) {
+  } else if (std::holds_alternative<RoundAborted>(record.body)) {
     metrics_.RoundAborted();
     LogWarning(DescribeRecord(record));
-  } else if (const auto* r = std::get_if<ContributionRefused>(&record.body)) {
+  } else if (std::holds_alternative<ContributionRefused>(record.body)) {
     LogWarning(DescribeRecord(record));
   } else if (const auto* r = std::get_if<SessionOpened>(&record.body)) {
     anybody_joined_ = true;
@@ -372,9 +372,11 @@ void CoordinatorService::OnRecord(const Record& record) {
   } else if (const auto* r = std::get_if<SessionEnded>(&record.body)) {
     LogInfo(DescribeRecord(record));
     const Heartbeat& h = peers_[r->session].heartbeat;
-    ended_bytes_up_ += h.bytes_sent;
-    ended_bytes_down_ += h.bytes_received;
-    ended_steps_ += h.steps;
+    ended_.bytes_sent += h.bytes_sent;
+    ended_.bytes_received += h.bytes_received;
+    ended_.steps += h.steps;
+    ended_.computing_ns += h.computing_ns;
+    ended_.total_ns += h.total_ns;
   } else if (const auto* r = std::get_if<RequestClosed>(&record.body)) {
     if (!r->error.empty()) return LogWarning("a request failed: " + r->error);
     if (!r->text.empty()) sample_ = r->text;
@@ -386,8 +388,8 @@ void CoordinatorService::OnRecord(const Record& record) {
 }
 
 double CoordinatorService::ComputingPercent() const {
-  double computing = 0;
-  double total = 0;
+  auto computing = static_cast<double>(ended_.computing_ns);
+  auto total = static_cast<double>(ended_.total_ns);
   for (const auto& [id, peer] : peers_) {
     computing += static_cast<double>(peer.heartbeat.computing_ns);
     total += static_cast<double>(peer.heartbeat.total_ns);
@@ -488,9 +490,9 @@ CoordinatorService::Outcome CoordinatorService::MakeOutcome() const {
   s.workers = most_workers_;
   s.rounds = state.version.value;
   s.tokens = tokens_;
-  uint64_t up = ended_bytes_up_;
-  uint64_t down = ended_bytes_down_;
-  uint64_t steps = ended_steps_;
+  uint64_t up = ended_.bytes_sent;
+  uint64_t down = ended_.bytes_received;
+  uint64_t steps = ended_.steps;
   for (const auto& [id, peer] : peers_) {
     up += peer.heartbeat.bytes_sent;
     down += peer.heartbeat.bytes_received;
@@ -506,7 +508,8 @@ CoordinatorService::Outcome CoordinatorService::MakeOutcome() const {
   s.computing_percent = ComputingPercent();
   s.elapsed = Now() - epoch_;
   s.checkpoint = options_.folder + "/" + CheckpointFolder(kCheckpoints, state.snapshot.id.version.value);
-  s.sample_text = sample_;
+  s.sample_prompt = kSamplePrompt;
+  s.sample_text = sample_.substr(std::min(sample_.size(), s.sample_prompt.size()));
   return outcome;
 }
 

@@ -143,9 +143,7 @@ class CoordinatorService {
   std::string sample_;
   uint64_t hash_checks_ = 0;
   uint64_t hash_mismatches_ = 0;
-  uint64_t ended_bytes_up_ = 0;  // of sessions that ended
-  uint64_t ended_bytes_down_ = 0;
-  uint64_t ended_steps_ = 0;
+  Heartbeat ended_;  // sums over sessions that ended
   uint32_t most_workers_ = 0;
   std::vector<LossPoint> history_;
   std::optional<RoundReport> last_report_;

@@ -75,6 +75,9 @@ class Coordinator {
   Effects effects_;
 };
 
+// What the model continues at the end of a run.
+inline constexpr char kSamplePrompt[] = "def ";
+
 // Chunks and payload bytes that a contribution of `parameters` values coded with `codec` ("int8",
 // ...) must have.
 struct ObjectSize {

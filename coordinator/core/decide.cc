@@ -94,7 +94,7 @@ std::optional<RecordBody> Coordinator::DecideRequest() const {
   }
   if (last && !state_.sampled) {
     return RequestOpened{WorkRequest{state_.last_request.Next(), RequestKind::kSample,
-                                     state_.version, "def ", kSampleLength},
+                                     state_.version, kSamplePrompt, kSampleLength},
                          *worker};
   }
   return std::nullopt;
