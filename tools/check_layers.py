@@ -55,7 +55,7 @@ FENCES = [
     (r"(zstd|zdict)(_errors)?\.h", {"data"}),
     (r"unicode/|re2/|simdjson\.h", {"data"}),
     (r"benchmark/", set()),
-    (r"linux/|net/", {"wan"}),
+    (r"linux/|net/", {"wan", "transport"}),
     (r"absl/", {"*"}),
     (r"sys/|netinet/|arpa/|bits/", {"*"}),
 ]
