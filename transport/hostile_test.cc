@@ -8,6 +8,7 @@
 
 #include "common/rng.h"
 #include "transport/loopback.h"
+#include "transport/raw_peer.h"
 #include "transport/zmq_util.h"
 
 namespace longhaul {
@@ -24,28 +25,6 @@ void ExpectService(Lab& lab) {
   ASSERT_TRUE(lab.server->Send(in->route, Text("yes")));
   EXPECT_TRUE(member.inbox.PopFor(kPatience).has_value());
 }
-
-// A plain TCP connection to the server.
-class RawTcp {
- public:
-  explicit RawTcp(const Lab& lab) : fd_(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
-    sockaddr_in to{};
-    to.sin_family = AF_INET;
-    to.sin_port = htons(lab.server->port());
-    to.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    EXPECT_EQ(connect(fd_, reinterpret_cast<sockaddr*>(&to), sizeof to), 0);
-  }
-  RawTcp(RawTcp&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
-  ~RawTcp() {
-    if (fd_ >= 0) close(fd_);
-  }
-  void Write(const std::string& bytes) {
-    (void)!send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
-  }
-
- private:
-  int fd_;
-};
 
 // A ZeroMQ socket that does not keep our rules.
 class RawZmq {
@@ -147,7 +126,7 @@ TEST(HostileTest, GarbageDoesNoHarm) {
   Lab lab;
   Rng rng(5);
   for (int i = 0; i < 30; ++i) {
-    RawTcp tcp(lab);
+    RawTcp tcp(lab.server->port());
     std::string garbage(1 + rng.Below(3000), '\0');
     for (char& c : garbage) c = static_cast<char>(rng.Next());
     // Some begin like a ZMTP 3 greeting, so that the garbage gets further.
@@ -157,7 +136,7 @@ TEST(HostileTest, GarbageDoesNoHarm) {
     if (i % 3 == 2) garbage = kGreeting + "\x04\xC8\x05HELLO" + garbage;
     tcp.Write(garbage);
   }
-  { RawTcp(lab).Write("GET / HTTP/1.1\r\nHost: lab\r\n\r\n"); }
+  { RawTcp(lab.server->port()).Write("GET / HTTP/1.1\r\nHost: lab\r\n\r\n"); }
   EXPECT_FALSE(lab.inbox.PopFor(kMoment).has_value());
   ExpectService(lab);
 }
@@ -165,7 +144,7 @@ TEST(HostileTest, GarbageDoesNoHarm) {
 TEST(HostileTest, IdleHalfOpenConnectionsDoNotStopAMember) {
   Lab lab;
   std::vector<RawTcp> idle;
-  for (int i = 0; i < 200; ++i) idle.emplace_back(lab);
+  for (int i = 0; i < 200; ++i) idle.emplace_back(lab.server->port());
   ExpectService(lab);
 }
 
@@ -174,7 +153,7 @@ TEST(HostileTest, SilentConnectionsAreCutAboveTheirLimit) {
   options.max_silent_connections = 20;
   Lab lab(options);
   std::vector<RawTcp> idle;
-  for (int i = 0; i < 100; ++i) idle.emplace_back(lab);
+  for (int i = 0; i < 100; ++i) idle.emplace_back(lab.server->port());
   EXPECT_TRUE(Eventually([&] { return lab.server->counters().cut_connections >= 80; }));
   ExpectService(lab);
 }
@@ -225,23 +204,67 @@ TEST(HostileTest, TooManyFramesAreDropped) {
   EXPECT_EQ(lab.server->counters().dropped_in, 1u);
 }
 
-// ZeroMQ itself puts no bound on the parts of a message that never ends.
+// ZeroMQ itself puts no bound on the parts of a message that never ends, and holds them all.
 TEST(HostileTest, EndlessMessageIsCut) {
   ServerOptions options;
   options.max_unfinished_bytes = 4 * 1024 * 1024;
   Lab lab(options);
-  RawZmq member;
-  member.BeMember(lab);
-  SetInt(member.get(), ZMQ_SNDTIMEO, 1000);
-  member.Connect(lab);
-  zmq_send(member.get(), "hello", 5, 0);
+  RawCurveClient member(lab.server->port(), lab.keys.public_key, Member::Enrolled(lab));
+  ASSERT_TRUE(member.Handshake());
+  ASSERT_TRUE(member.SendPart("hello", /*more=*/false));
   ASSERT_TRUE(lab.inbox.PopFor(kPatience).has_value());
   const std::string part(100'000, 'm');
-  ASSERT_TRUE(Eventually([&] {
-    zmq_send(member.get(), part.data(), part.size(), ZMQ_SNDMORE);
-    return lab.server->counters().cut_connections >= 1;
-  }));
-  EXPECT_TRUE(member.Saw(ZMQ_EVENT_DISCONNECTED));
+  uint64_t sent_bytes = 0;
+  while (sent_bytes < uint64_t{1} << 32 && member.SendPart(part, /*more=*/true)) {
+    sent_bytes += part.size();
+  }
+  EXPECT_GT(sent_bytes, options.max_unfinished_bytes);
+  EXPECT_LT(sent_bytes, uint64_t{1} << 32);
+  EXPECT_TRUE(Eventually([&] { return lab.server->counters().cut_connections == 1; }));
+  EXPECT_FALSE(lab.inbox.PopFor(kMoment).has_value());
+  ExpectService(lab);
+}
+
+TEST(HostileTest, LongMessageInManyPartsIsDroppedNotDelivered) {
+  Lab lab;
+  RawCurveClient member(lab.server->port(), lab.keys.public_key, Member::Enrolled(lab));
+  ASSERT_TRUE(member.Handshake());
+  for (int i = 0; i < 50; ++i) ASSERT_TRUE(member.SendPart("part", true));
+  ASSERT_TRUE(member.SendPart("last", false));
+  ASSERT_TRUE(member.SendPart("good", false));
+  auto in = lab.inbox.PopFor(kPatience);
+  ASSERT_TRUE(in.has_value());
+  EXPECT_EQ(in->frames[0].ToString(), "good");
+  EXPECT_EQ(lab.server->counters().dropped_in, 1u);
+}
+
+TEST(HostileTest, StrangerWithAValidHandshakeIsRefused) {
+  Lab lab;
+  RawCurveClient stranger(lab.server->port(), lab.keys.public_key, CurveKeyPair::Generate());
+  EXPECT_FALSE(stranger.Handshake());
+  stranger.SendPart("anyway", false);
+  EXPECT_FALSE(lab.inbox.PopFor(kMoment).has_value());
+  EXPECT_GE(lab.server->counters().refused_handshakes, 1u);
+}
+
+// Each holds a session in the middle of its handshake until the time for handshakes is over.
+TEST(HostileTest, StalledHandshakesDoNotStopAMember) {
+  Lab lab;
+  std::vector<RawCurveClient> stalled;
+  for (int i = 0; i < 50; ++i) {
+    stalled.emplace_back(lab.server->port(), lab.keys.public_key, CurveKeyPair::Generate());
+    ASSERT_TRUE(stalled.back().SayHello());
+  }
+  ExpectService(lab);
+}
+
+TEST(HostileTest, TamperedMessageCutsTheConnection) {
+  Lab lab;
+  RawCurveClient member(lab.server->port(), lab.keys.public_key, Member::Enrolled(lab));
+  ASSERT_TRUE(member.Handshake());
+  member.tamper_with_next_part();
+  member.SendPart("forged", false);
+  EXPECT_TRUE(member.WaitForClose());
   EXPECT_FALSE(lab.inbox.PopFor(kMoment).has_value());
   ExpectService(lab);
 }

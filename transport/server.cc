@@ -27,6 +27,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr int kReceiveBatch = 256;  // messages before the other sources get their turn
 constexpr Duration kSampleEvery = Milliseconds(250);
+constexpr int kBacklog = 1024;  // a fleet that reconnects at once, before accept
 constexpr int kRetryMs = 5;  // a connection whose pipe was full is tried again
 constexpr rlim_t kOtherDescriptors = 128;
 // ZeroMQ names connections with a zero byte and a counter. A client cannot choose such a name.
@@ -115,6 +116,7 @@ absl::Status Server::Begin() {
   RETURN_IF_ERROR(CheckAddress(options_.listen, /*any_port=*/true));
   LONGHAUL_CHECK(options_.key_table != nullptr && options_.on_message != nullptr,
                  "a server needs a key table and a receiver");
+  LONGHAUL_CHECK(options_.high_water_messages >= 2, "a pipe of one message is mute");
   context_.reset(zmq_ctx_new());
   if (!context_) return ZmqError("cannot start ZeroMQ");
   ASSIGN_OR_RETURN(zap_, ZapHandler::Start(context_.get(), options_.key_table));
@@ -131,6 +133,7 @@ absl::Status Server::Bind() {
   SetCurveServer(router_.get(), options_.keys);
   SetInt(router_.get(), ZMQ_ROUTER_MANDATORY, 1);
   SetInt(router_.get(), ZMQ_ROUTER_HANDOVER, 0);
+  SetInt(router_.get(), ZMQ_BACKLOG, kBacklog);
   RETURN_IF_ERROR(StartMonitor(context_.get(), router_.get(), "server", &monitor_));
   if (zmq_bind(router_.get(), ("tcp://" + options_.listen).c_str()) != 0) {
     return ZmqError(absl::StrCat("cannot listen on ", options_.listen));

@@ -42,7 +42,8 @@ struct ServerOptions {
 
   size_t max_queued_messages_per_route = 64;
   uint64_t max_queued_bytes = 256 * 1024 * 1024;  // all routes together
-  int high_water_messages = 32;                   // inside ZeroMQ, per connection and direction
+  // Inside ZeroMQ, per connection and direction; at least 2 (with 1 its ROUTER delivers nothing).
+  int high_water_messages = 32;
   size_t max_connections = 4096;
   // Connections that have not delivered a message yet. Above it, the oldest one of the address that
   // has most of them is cut: idle strangers cannot keep members out.

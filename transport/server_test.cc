@@ -201,12 +201,12 @@ TEST(ClientTest, SendSaysNoWhenNotConnectedOrFull) {
   std::promise<void> release;
   std::shared_future<void> released(release.get_future());
   ServerOptions server_options;
-  server_options.high_water_messages = 1;
+  server_options.high_water_messages = 2;
   server_options.on_message = [released](Inbound&&) { released.wait(); };
   Lab lab(server_options);
   ClientOptions options;
   options.max_queued_messages = 4;
-  options.high_water_messages = 1;
+  options.high_water_messages = 2;
   BoundedQueue<int> room(10);
   options.on_room = [&] { room.TryPush(1); };
   Member member(lab.server->address(), lab.keys.public_key, Member::Enrolled(lab), options);

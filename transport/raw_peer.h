@@ -1,0 +1,62 @@
+// For tests: peers that speak to a server without ZeroMQ, so that they can break its rules.
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include "transport/keys.h"
+
+namespace longhaul {
+
+// A TCP connection to a port of this machine. Reads give up after half a minute.
+class RawTcp {
+ public:
+  explicit RawTcp(uint16_t port);
+  RawTcp(RawTcp&& other) noexcept;
+  RawTcp(const RawTcp&) = delete;
+  RawTcp& operator=(const RawTcp&) = delete;
+  ~RawTcp();
+  bool Write(std::string_view bytes);  // false when the connection is gone
+  bool Read(void* out, size_t size);   // all of it
+  bool AtEnd();                        // waits for the other side to close
+
+ private:
+  int fd_;
+};
+
+// A CURVE client as in ZeroMQ RFC 26 over ZMTP 3.0 (RFC 23).
+class RawCurveClient {
+ public:
+  RawCurveClient(uint16_t port, const WorkerKey& server_key, const CurveKeyPair& keys);
+
+  bool SayHello();   // greeting, HELLO, WELCOME
+  bool Handshake();  // and INITIATE, READY; false when the server refuses
+  // One part of a message; `more`: others follow.
+  bool SendPart(std::string_view payload, bool more);
+  void tamper_with_next_part() { tamper_ = true; }
+  bool WaitForClose() { return tcp_.AtEnd(); }
+
+ private:
+  using Key = std::array<uint8_t, 32>;
+
+  bool SendFrame(bool command, std::string_view body);
+  bool ReadFrame(std::string* body);
+  std::string NextNonce();
+  static std::string Box(std::string_view plain, std::string_view nonce, const Key& to,
+                         const Key& from_secret);
+  static std::string Open(std::string_view box, std::string_view nonce, const Key& from,
+                          const Key& to_secret);
+
+  RawTcp tcp_;
+  Key server_key_;
+  CurveKeyPair keys_;
+  CurveKeyPair transient_ = CurveKeyPair::Generate();
+  Key server_transient_{};
+  std::string cookie_;
+  uint64_t nonce_ = 0;
+  bool tamper_ = false;
+};
+
+}  // namespace longhaul
