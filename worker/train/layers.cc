@@ -2,6 +2,7 @@
 
 #include <ATen/ops/empty_like.h>
 #include <ATen/ops/from_blob.h>
+#include <ATen/ops/linalg_vector_norm.h>
 #include <ATen/ops/mul.h>
 #include <ATen/ops/silu.h>
 #include <torch/csrc/autograd/custom_function.h>
@@ -19,7 +20,9 @@ using torch::autograd::variable_list;
 struct RmsNormFunction : Function<RmsNormFunction> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& w,
                             double epsilon) {
-    const at::Tensor scale = x.square().mean(-1, /*keepdim=*/true).add_(epsilon).rsqrt_();
+    const at::Tensor norm = at::linalg_vector_norm(x, 2, at::IntArrayRef{-1}, /*keepdim=*/true);
+    const double size = static_cast<double>(x.size(-1));
+    const at::Tensor scale = norm.square_().div_(size).add_(epsilon).rsqrt_();
     context->save_for_backward({x, w, scale});
     return x.mul(scale).mul_(w);
   }
@@ -32,7 +35,7 @@ struct RmsNormFunction : Function<RmsNormFunction> {
     const at::Tensor normed = x.mul(scale);
     const at::Tensor gx = g.mul(normed);
     const at::Tensor dw = gx.sum(0);
-    const at::Tensor mean = gx.mul(w).mean(-1, /*keepdim=*/true);
+    const at::Tensor mean = gx.mv(w).div_(static_cast<double>(x.size(-1))).unsqueeze_(-1);
     at::Tensor dx = g.mul(w).addcmul_(normed, mean, -1).mul_(scale);
     return {dx, dw, at::Tensor()};
   }

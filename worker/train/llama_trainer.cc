@@ -8,6 +8,7 @@
 #include <ATen/ops/linalg_vector_norm.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
+#include <malloc.h>
 
 #include <algorithm>
 #include <cmath>
@@ -45,6 +46,15 @@ auto Fenced(Function&& function) -> decltype(function()) {
   } catch (const std::exception& e) {
     return absl::InternalError(absl::StrCat("LibTorch: ", e.what()));
   }
+}
+
+// Each step asks for the same large blocks again. By default the C library gives them back to the
+// kernel and pays page faults to get them anew: 1,400 a step for a model of a million parameters,
+// about 2 % of the time.
+void KeepFreedMemory() {
+  constexpr int kLargeBytes = 1 << 30;
+  mallopt(M_MMAP_THRESHOLD, kLargeBytes);
+  mallopt(M_TRIM_THRESHOLD, kLargeBytes);
 }
 
 // Inputs and targets of whole sequences, row after row.
@@ -221,6 +231,7 @@ absl::StatusOr<std::unique_ptr<LlamaTrainer>> LlamaTrainer::Make(const LlamaShap
                                                                  const std::string& device) {
   RETURN_IF_ERROR(ValidateTrainOptions(shape, options));
   return Fenced([&]() -> absl::StatusOr<std::unique_ptr<LlamaTrainer>> {
+    KeepFreedMemory();
     at::set_num_threads(static_cast<int>(options.threads));
     return std::unique_ptr<LlamaTrainer>(
         new LlamaTrainer(std::make_unique<State>(shape, options, device)));

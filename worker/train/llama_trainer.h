@@ -1,7 +1,8 @@
 // A Llama model on LibTorch behind the Trainer interface. No LibTorch header is needed to use it.
 //
 // Thread rule: one thread makes every call, also the first (LibTorch's thread settings belong to
-// it). Memory: TrainerMemoryBytes. Evaluate, Sample and Logits hold a second set of parameters on
+// it; so does what Make does to the process's allocator: freed memory is kept). Memory:
+// TrainerMemoryBytes. Evaluate, Sample and Logits hold a second set of parameters on
 // the device while they run and change nothing that training uses.
 #pragma once
 
