@@ -16,8 +16,8 @@ constexpr size_t kMaxNameBytes = 64;
 constexpr double kMaxLimit = 1e6;  // Mbit/s, GB: beyond any machine
 constexpr uint32_t kMaxThreads = 4096;
 
-const std::vector<std::string> kTopKeys = {"name", "identity", "data", "limits"};
-const std::vector<std::string> kLimitKeys = {"up_mbit", "threads", "memory_gb", "disk_gb"};
+std::vector<std::string> TopKeys() { return {"name", "identity", "data", "limits"}; }
+std::vector<std::string> LimitKeys() { return {"up_mbit", "threads", "memory_gb", "disk_gb"}; }
 
 class Reader {
  public:
@@ -52,10 +52,10 @@ class Reader {
   }
 
   static std::string Hint(const std::string& key) {
-    for (const std::string& limit : kLimitKeys) {
+    for (const std::string& limit : LimitKeys()) {
       if (limit == key) return "; it belongs to [limits]";
     }
-    return DidYouMean(key, kTopKeys);
+    return DidYouMean(key, TopKeys());
   }
 
   void Limit(const std::string& key, const toml::node& node, const std::string& place) {
@@ -63,7 +63,7 @@ class Reader {
     if (key == "memory_gb") return Number(node, place + "limits." + key, settings_.memory_gb);
     if (key == "disk_gb") return Number(node, place + "limits." + key, settings_.disk_gb);
     if (key != "threads") {
-      return Problem(place + "unknown key \"limits." + key + "\"" + DidYouMean(key, kLimitKeys));
+      return Problem(place + "unknown key \"limits." + key + "\"" + DidYouMean(key, LimitKeys()));
     }
     const auto value = node.as_integer();
     if (!value || value->get() < 0 || value->get() > kMaxThreads) {
