@@ -16,12 +16,13 @@ int CodeOf(int status) { return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + 
 
 }  // namespace
 
-absl::StatusOr<std::unique_ptr<ChildProcess>> ChildProcess::Start(const std::vector<std::string>& argv,
-                                                                  const std::string& log_file) {
+absl::StatusOr<std::unique_ptr<ChildProcess>> ChildProcess::Start(
+    const std::vector<std::string>& argv, const std::string& log_file) {
   std::vector<char*> words;
   for (const std::string& word : argv) words.push_back(const_cast<char*>(word.c_str()));
   words.push_back(nullptr);
-  if (::access(words[0], X_OK) != 0) return absl::NotFoundError("cannot start " + argv[0] + ": " + std::strerror(errno));
+  if (::access(words[0], X_OK) != 0)
+    return absl::NotFoundError("cannot start " + argv[0] + ": " + std::strerror(errno));
   const pid_t parent = ::getpid();
   const pid_t pid = ::fork();
   if (pid < 0) return absl::ResourceExhaustedError(std::string("fork: ") + std::strerror(errno));

@@ -14,8 +14,10 @@ namespace longhaul {
 
 class ChildProcess {
  public:
-  // No shell, no PATH. stdout and stderr go to `log_file`, stdin is empty. The child gets SIGTERM when we die.
-  static absl::StatusOr<std::unique_ptr<ChildProcess>> Start(const std::vector<std::string>& argv, const std::string& log_file);
+  // No shell, no PATH. stdout and stderr go to `log_file`, stdin is empty. The child gets SIGTERM
+  // when we die.
+  static absl::StatusOr<std::unique_ptr<ChildProcess>> Start(const std::vector<std::string>& argv,
+                                                             const std::string& log_file);
   ~ChildProcess();
   ChildProcess(const ChildProcess&) = delete;
   ChildProcess& operator=(const ChildProcess&) = delete;

@@ -19,7 +19,8 @@ int Fail(const absl::Status& status) {
 
 int Init(const std::string& path) {
   if (std::filesystem::exists(path)) {
-    std::fprintf(stderr, "longhaul: %s exists already; choose another name or remove it\n", path.c_str());
+    std::fprintf(stderr, "longhaul: %s exists already; choose another name or remove it\n",
+                 path.c_str());
     return kExitUsage;
   }
   auto text = InitTemplate(std::filesystem::path(path).stem().string());
@@ -31,7 +32,8 @@ int Init(const std::string& path) {
     std::fprintf(stderr, "longhaul: cannot write %s\n", path.c_str());
     return kExitStorage;
   }
-  std::printf("wrote %s\nnext: longhaul config %s     longhaul coordinator %s\n", path.c_str(), path.c_str(), path.c_str());
+  std::printf("wrote %s\nnext: longhaul config %s     longhaul coordinator %s\n", path.c_str(),
+              path.c_str(), path.c_str());
   return kExitOk;
 }
 
@@ -48,7 +50,8 @@ void AddConfig(CLI::App& app, Command& command) {
   auto path = std::make_shared<std::string>();
   auto sets = std::make_shared<std::vector<std::string>>();
   auto keys = std::make_shared<bool>(false);
-  auto* config = app.add_subcommand("config", "Check a run.toml and print it with every default filled in");
+  auto* config =
+      app.add_subcommand("config", "Check a run.toml and print it with every default filled in");
   config->add_option("file", *path, "run.toml; none: the defaults");
   config->add_option("--set", *sets, "section.key=value, overrides the file; may be repeated");
   config->add_flag("--keys", *keys, "explain every key");

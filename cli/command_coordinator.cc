@@ -52,10 +52,12 @@ int Coordinate(const Arguments& args, char** environment) {
   const std::atomic<bool>& stop = StopFlag();
   auto loaded = LoadRunConfig(args.file, {CollectEnvironment(environment), args.sets});
   if (!loaded.ok()) return Fail(loaded.status());
-  auto run = CoordinatorRun::Start(loaded->config, args.resume, Duration(static_cast<int64_t>(args.wait_s * 1e9)),
+  auto run = CoordinatorRun::Start(loaded->config, args.resume,
+                                   Duration(static_cast<int64_t>(args.wait_s * 1e9)),
                                    {.json_lines = args.json_lines});
   if (!run.ok()) return Fail(run.status());
-  const auto expires = static_cast<uint64_t>(std::time(nullptr)) + static_cast<uint64_t>(args.days * 86400);
+  const auto expires =
+      static_cast<uint64_t>(std::time(nullptr)) + static_cast<uint64_t>(args.days * 86400);
   auto invitation = (*run)->service().Invite(args.uses, expires);
   if (!invitation.ok()) return Fail(invitation.status());
   WriteText((*run)->config().run.output_dir + "/invitation", *invitation + "\n");
@@ -83,14 +85,20 @@ void AddCoordinator(CLI::App& app, Command& command) {
   sub->add_option("file", args->file, "run.toml")->required()->check(CLI::ExistingFile);
   sub->add_option("--set", args->sets, "section.key=value, overrides the file; may be repeated");
   sub->add_option("--resume", args->resume, "start a new generation from this checkpoint folder");
-  sub->add_option("--invitation-uses", args->uses, "how many workers may enrol with the printed line")->capture_default_str();
-  sub->add_option("--invitation-days", args->days, "how long the printed line is good")->capture_default_str();
-  sub->add_option("--wait", args->wait_s, "end when no worker has joined after this many seconds; 0 = wait");
+  sub->add_option("--invitation-uses", args->uses,
+                  "how many workers may enrol with the printed line")
+      ->capture_default_str();
+  sub->add_option("--invitation-days", args->days, "how long the printed line is good")
+      ->capture_default_str();
+  sub->add_option("--wait", args->wait_s,
+                  "end when no worker has joined after this many seconds; 0 = wait");
   sub->add_option("--json", args->json_file, "write the summary to this file");
   sub->add_flag("--json-lines", args->json_lines, "one JSON object per round instead of the table");
   sub->add_flag("-v,--verbose", args->verbose, "log every decision");
-  sub->footer("Examples:\n  longhaul coordinator run.toml\n  longhaul coordinator run.toml --set run.rounds=100\n"
-              "  longhaul coordinator run.toml --resume runs/my-run/checkpoints/round-000010");
+  sub->footer(
+      "Examples:\n  longhaul coordinator run.toml\n  longhaul coordinator run.toml --set "
+      "run.rounds=100\n"
+      "  longhaul coordinator run.toml --resume runs/my-run/checkpoints/round-000010");
   sub->callback([args, &command] {
     command.run = [args, &command] {
       StartLogging(args->verbose ? LogLevel::kDebug : LogLevel::kInfo, "coordinator", "");

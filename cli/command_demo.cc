@@ -1,5 +1,5 @@
-// longhaul demo: coordinator and workers on this machine, over real sockets, from nothing to a checkpoint. One worker is
-// killed halfway and comes back.
+// longhaul demo: coordinator and workers on this machine, over real sockets, from nothing to a
+// checkpoint. One worker is killed halfway and comes back.
 #include <signal.h>
 
 #include <CLI/CLI.hpp>
@@ -61,14 +61,18 @@ class Demo {
   Demo(const Arguments& args, const Command& command) : args_(args), command_(command) {}
 
   absl::StatusOr<CoordinatorService::Outcome> Run() {
-    auto loaded = ParseRunConfig(DemoToml(args_), "demo", {CollectEnvironment(command_.environment), args_.sets});
+    auto loaded = ParseRunConfig(DemoToml(args_), "demo",
+                                 {CollectEnvironment(command_.environment), args_.sets});
     RETURN_IF_ERROR(loaded.status());
     if (loaded->config.run.output_dir.empty()) loaded->config.run.output_dir = NewRunFolder();
     ASSIGN_OR_RETURN(run_, CoordinatorRun::Start(loaded->config, "", Seconds(120), {}));
-    ASSIGN_OR_RETURN(invitation_, run_->service().Invite(args_.workers, static_cast<uint64_t>(std::time(nullptr)) + kInvitationSeconds));
-    std::printf("run        %s\ndashboard  %s\n", run_->config().run.output_dir.c_str(), run_->dashboard().c_str());
-    std::printf("workers    %u processes of %s, %u threads each; their logs are in %s\n\n", args_.workers,
-                Program().c_str(), Threads(), WorkerFolder().c_str());
+    ASSIGN_OR_RETURN(invitation_, run_->service().Invite(args_.workers,
+                                                         static_cast<uint64_t>(std::time(nullptr)) +
+                                                             kInvitationSeconds));
+    std::printf("run        %s\ndashboard  %s\n", run_->config().run.output_dir.c_str(),
+                run_->dashboard().c_str());
+    std::printf("workers    %u processes of %s, %u threads each; their logs are in %s\n\n",
+                args_.workers, Program().c_str(), Threads(), WorkerFolder().c_str());
     std::fflush(stdout);
     std::filesystem::create_directories(WorkerFolder());
     workers_.resize(args_.workers);
@@ -92,12 +96,21 @@ class Demo {
  private:
   std::string Program() const { return args_.toy ? "longhaul-worker-toy" : "longhaul-worker"; }
   std::string WorkerFolder() const { return run_->config().run.output_dir + "/workers"; }
-  uint32_t Threads() const { return std::max(1u, std::thread::hardware_concurrency() / args_.workers); }
+  uint32_t Threads() const {
+    return std::max(1u, std::thread::hardware_concurrency() / args_.workers);
+  }
 
   absl::Status StartWorker(uint32_t i) {
     const std::string name = "w" + std::to_string(i + 1);
-    std::vector<std::string> argv = {command_.program_folder + "/" + Program(), invitation_, "--name", name, "--home",
-                                     WorkerFolder() + "/" + name, "--threads", std::to_string(Threads()), "--device",
+    std::vector<std::string> argv = {command_.program_folder + "/" + Program(),
+                                     invitation_,
+                                     "--name",
+                                     name,
+                                     "--home",
+                                     WorkerFolder() + "/" + name,
+                                     "--threads",
+                                     std::to_string(Threads()),
+                                     "--device",
                                      args_.device};
     if (!args_.text.empty()) argv.insert(argv.end(), {"--data", args_.text});
     if (args_.verbose) argv.push_back("--verbose");
@@ -105,7 +118,8 @@ class Demo {
     return absl::OkStatus();
   }
 
-  // Halfway, the last worker is killed without warning; a round later a new process with its key takes its place.
+  // Halfway, the last worker is killed without warning; a round later a new process with its key
+  // takes its place.
   void AfterRound(const RoundReport& report) {
     if (args_.no_kill || args_.workers < 3) return;
     const uint64_t half = run_->config().run.rounds / 2;
@@ -141,7 +155,8 @@ int RunDemo(const Arguments& args, const Command& command) {
   auto outcome = demo.Run();
   if (!outcome.ok()) {
     LogError(std::string(outcome.status().message()));
-    if (absl::IsDeadlineExceeded(outcome.status())) LogError("a worker's last words: " + demo.LastWords());
+    if (absl::IsDeadlineExceeded(outcome.status()))
+      LogError("a worker's last words: " + demo.LastWords());
     return absl::IsNotFound(outcome.status()) ? kExitData : ExitCodeFor(outcome.status());
   }
   RunSummary& summary = outcome->summary;
@@ -155,7 +170,8 @@ int RunDemo(const Arguments& args, const Command& command) {
     }
   }
   if (!outcome->finished) {
-    LogWarning("stopped after " + std::to_string(summary.rounds) + " rounds; checkpoint kept in " + summary.checkpoint);
+    LogWarning("stopped after " + std::to_string(summary.rounds) + " rounds; checkpoint kept in " +
+               summary.checkpoint);
     return kExitInterrupted;
   }
   std::fputs(FormatSummary(summary).c_str(), stdout);
@@ -166,17 +182,23 @@ int RunDemo(const Arguments& args, const Command& command) {
 
 void AddDemo(CLI::App& app, Command& command) {
   auto args = std::make_shared<Arguments>();
-  auto* demo = app.add_subcommand("demo", "Train a small model with several worker processes on this machine");
-  demo->add_option("--workers", args->workers, "worker processes")->check(CLI::Range(1u, kMaxDemoWorkers))->capture_default_str();
-  demo->add_option("--text", args->text, "train on this text file instead of the built-in text")->check(CLI::ExistingFile);
+  auto* demo = app.add_subcommand(
+      "demo", "Train a small model with several worker processes on this machine");
+  demo->add_option("--workers", args->workers, "worker processes")
+      ->check(CLI::Range(1u, kMaxDemoWorkers))
+      ->capture_default_str();
+  demo->add_option("--text", args->text, "train on this text file instead of the built-in text")
+      ->check(CLI::ExistingFile);
   demo->add_option("--json", args->json_file, "write the summary to this file");
-  demo->add_option("--device", args->device, "cpu, cuda or auto")->check(CLI::IsMember({"cpu", "cuda", "auto"}));
+  demo->add_option("--device", args->device, "cpu, cuda or auto")
+      ->check(CLI::IsMember({"cpu", "cuda", "auto"}));
   demo->add_option("--set", args->sets, "section.key=value; may be repeated");
   demo->add_flag("--toy", args->toy, "no neural network (needs no LibTorch)");
   demo->add_flag("--no-kill", args->no_kill, "do not kill a worker halfway");
   demo->add_flag("-v,--verbose", args->verbose, "log every decision");
-  demo->footer("Examples:\n  longhaul demo\n  longhaul demo --text corpus.txt --json demo.json\n"
-               "  longhaul demo --set run.rounds=20 --set model.preset=llama-10m");
+  demo->footer(
+      "Examples:\n  longhaul demo\n  longhaul demo --text corpus.txt --json demo.json\n"
+      "  longhaul demo --set run.rounds=20 --set model.preset=llama-10m");
   demo->callback([args, &command] {
     command.run = [args, &command] {
       StartLogging(args->verbose ? LogLevel::kDebug : LogLevel::kInfo, "demo", "");

@@ -60,9 +60,8 @@ int Doctor(const Arguments& args, const Command& command) {
     }
     const std::string address = invitation->addresses[0];
     options.coordinator = SplitAddress(address).value();
-    options.handshake = [invitation = *invitation, address, timeout = options.connect_timeout](const HostPort&) {
-      return Handshake(invitation, address, timeout);
-    };
+    options.handshake = [invitation = *invitation, address, timeout = options.connect_timeout](
+                            const HostPort&) { return Handshake(invitation, address, timeout); };
   }
   const std::vector<CheckResult> results = RunDoctor(options);
   std::fputs((args.json ? DoctorJson(results) + "\n" : FormatDoctor(results)).c_str(), stdout);
@@ -79,7 +78,8 @@ void AddDoctor(CLI::App& app, Command& command) {
   doctor->add_flag("--coordinator-only", args->no_training, "this machine will not train");
   doctor->add_flag("--json", args->json, "as JSON");
   doctor->footer("Examples:\n  longhaul doctor\n  longhaul doctor LH1-...");
-  doctor->callback([args, &command] { command.run = [args, &command] { return Doctor(*args, command); }; });
+  doctor->callback(
+      [args, &command] { command.run = [args, &command] { return Doctor(*args, command); }; });
 }
 
 }  // namespace longhaul

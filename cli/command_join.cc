@@ -12,7 +12,8 @@
 namespace longhaul {
 
 void AddJoin(CLI::App& app, Command& command) {
-  auto* join = app.add_subcommand("join", "Join a run with an invitation (longhaul-worker --help lists all options)");
+  auto* join = app.add_subcommand(
+      "join", "Join a run with an invitation (longhaul-worker --help lists all options)");
   join->prefix_command();
   join->footer("Example:\n  longhaul join LH1-... --name kitchen-pc --up 10");
   join->callback([join, &command] {
@@ -24,8 +25,10 @@ void AddJoin(CLI::App& app, Command& command) {
       if (words.empty()) argv.push_back(const_cast<char*>("--help"));
       argv.push_back(nullptr);
       ::execv(program.c_str(), argv.data());
-      std::fprintf(stderr, "longhaul: cannot start %s: %s\nBuild it with ./setup.sh and cmake --preset release\n",
-                   program.c_str(), std::strerror(errno));
+      std::fprintf(
+          stderr,
+          "longhaul: cannot start %s: %s\nBuild it with ./setup.sh and cmake --preset release\n",
+          program.c_str(), std::strerror(errno));
       return static_cast<int>(kExitFailure);
     };
   });

@@ -31,22 +31,29 @@ std::string AddressOf(const std::string& where) {
 }
 
 void ShowCoverage(const json& c) {
-  std::printf("samples    committed %llu, sealed %llu, leased %llu, discarded %llu, quarantined %llu, free %llu of %llu\n",
-              c.value("committed", 0ull), c.value("sealed", 0ull), c.value("leased", 0ull), c.value("discarded", 0ull),
-              c.value("quarantined", 0ull), c.value("free", 0ull), c.value("total", 0ull));
+  std::printf(
+      "samples    committed %llu, sealed %llu, leased %llu, discarded %llu, quarantined %llu, free "
+      "%llu of %llu\n",
+      c.value("committed", 0ull), c.value("sealed", 0ull), c.value("leased", 0ull),
+      c.value("discarded", 0ull), c.value("quarantined", 0ull), c.value("free", 0ull),
+      c.value("total", 0ull));
 }
 
 void Show(const json& status, bool coverage) {
-  std::printf("run        %s: %s", status.value("run", "").c_str(), status.value("phase", "").c_str());
-  if (const std::string why = status.value("reason", ""); !why.empty()) std::printf(" (%s)", why.c_str());
+  std::printf("run        %s: %s", status.value("run", "").c_str(),
+              status.value("phase", "").c_str());
+  if (const std::string why = status.value("reason", ""); !why.empty())
+    std::printf(" (%s)", why.c_str());
   const json round = status.value("last_round", json());
-  std::printf("\nround      %llu of %llu\n", round.is_object() ? round.value("round", 0ull) : 0ull, status.value("rounds", 0ull));
+  std::printf("\nround      %llu of %llu\n", round.is_object() ? round.value("round", 0ull) : 0ull,
+              status.value("rounds", 0ull));
   if (round.is_object()) std::printf("loss       %.3f\n", round.value("loss", 0.0));
   std::printf("workers    %llu\n", status.value("workers_total", 0ull));
   for (const json& w : status.value("workers", json::array())) {
-    std::printf("  %-16s %-10s %8llu steps  loss %.3f  %3.0f%% computing  up %s\n", w.value("name", "").c_str(),
-                w.value("state", "").c_str(), w.value("steps", 0ull), w.value("loss", 0.0),
-                w.value("computing_percent", 0.0), HumanBytes(w.value("bytes_up", 0ull)).c_str());
+    std::printf("  %-16s %-10s %8llu steps  loss %.3f  %3.0f%% computing  up %s\n",
+                w.value("name", "").c_str(), w.value("state", "").c_str(), w.value("steps", 0ull),
+                w.value("loss", 0.0), w.value("computing_percent", 0.0),
+                HumanBytes(w.value("bytes_up", 0ull)).c_str());
   }
   if (coverage) ShowCoverage(status.value("coverage", json::object()));
 }
@@ -58,8 +65,11 @@ int Status(const Arguments& args) {
   client.set_read_timeout(5);
   auto answer = client.Get("/api/status");
   if (!answer || answer->status != 200) {
-    std::fprintf(stderr, "longhaul: no coordinator answers at %s\nGive its run folder or its dashboard's address: "
-                         "longhaul status runs/my-run\n", address.c_str());
+    std::fprintf(
+        stderr,
+        "longhaul: no coordinator answers at %s\nGive its run folder or its dashboard's address: "
+        "longhaul status runs/my-run\n",
+        address.c_str());
     return kExitUnreachable;
   }
   if (args.json) {
@@ -77,10 +87,13 @@ int Status(const Arguments& args) {
 void AddStatus(CLI::App& app, Command& command) {
   auto args = std::make_shared<Arguments>();
   auto* status = app.add_subcommand("status", "What a running coordinator does");
-  status->add_option("where", args->where, "run folder, or address of the dashboard")->capture_default_str();
+  status->add_option("where", args->where, "run folder, or address of the dashboard")
+      ->capture_default_str();
   status->add_flag("--json", args->json, "everything, as JSON");
-  status->add_flag("--coverage", args->coverage, "which share of the data is committed, leased, free");
-  status->footer("Examples:\n  longhaul status runs/my-run\n  longhaul status http://127.0.0.1:8787 --json");
+  status->add_flag("--coverage", args->coverage,
+                   "which share of the data is committed, leased, free");
+  status->footer(
+      "Examples:\n  longhaul status runs/my-run\n  longhaul status http://127.0.0.1:8787 --json");
   status->callback([args, &command] { command.run = [args] { return Status(*args); }; });
 }
 

@@ -1,5 +1,5 @@
-// The subcommands of `longhaul`, one file each. Every Add... hangs a subcommand into the app; when it was chosen, `run` holds
-// what to do, and its result is the exit code.
+// The subcommands of `longhaul`, one file each. Every Add... hangs a subcommand into the app; when
+// it was chosen, `run` holds what to do, and its result is the exit code.
 #pragma once
 
 #include <functional>

@@ -14,7 +14,10 @@ namespace {
 std::string ProgramFolder() {
   char path[PATH_MAX] = {};
   const ssize_t n = ::readlink("/proc/self/exe", path, sizeof path - 1);
-  return n > 0 ? std::filesystem::path(std::string(path, static_cast<size_t>(n))).parent_path().string() : ".";
+  return n > 0 ? std::filesystem::path(std::string(path, static_cast<size_t>(n)))
+                     .parent_path()
+                     .string()
+               : ".";
 }
 
 int Main(int argc, char** argv) {

@@ -28,12 +28,13 @@ absl::Status LoadData(const RunConfig& config, CoordinatorService::Options& opti
   }
   auto corpus = Corpus::Open(config.data.train, WheelFolder(), CorpusOptionsOf(config));
   if (!corpus.ok()) {
-    return absl::Status(absl::StatusCode::kNotFound, "data.train: " + std::string(corpus.status().message()));
+    return absl::Status(absl::StatusCode::kNotFound,
+                        "data.train: " + std::string(corpus.status().message()));
   }
   options.data_identity = corpus->Identity();
   options.positions = corpus->samples() * kDataEpochs;
-  LogInfo("data: " + corpus->Describe() + ", " + std::to_string(corpus->samples()) + " training samples of " +
-          std::to_string(kSampleTokens) + " tokens");
+  LogInfo("data: " + corpus->Describe() + ", " + std::to_string(corpus->samples()) +
+          " training samples of " + std::to_string(kSampleTokens) + " tokens");
   return absl::OkStatus();
 }
 
@@ -41,8 +42,8 @@ absl::Status LoadData(const RunConfig& config, CoordinatorService::Options& opti
 
 CoordinatorRun::~CoordinatorRun() = default;
 
-absl::StatusOr<std::unique_ptr<CoordinatorRun>> CoordinatorRun::Start(RunConfig config, const std::string& resume_from,
-                                                                      Duration worker_wait, const RunView& view) {
+absl::StatusOr<std::unique_ptr<CoordinatorRun>> CoordinatorRun::Start(
+    RunConfig config, const std::string& resume_from, Duration worker_wait, const RunView& view) {
   RETURN_IF_ERROR(ResolveModel(config));
   if (config.run.output_dir.empty()) config.run.output_dir = "runs/" + config.run.name;
   std::unique_ptr<CoordinatorRun> run(new CoordinatorRun);
@@ -58,7 +59,9 @@ absl::StatusOr<std::unique_ptr<CoordinatorRun>> CoordinatorRun::Start(RunConfig 
   CoordinatorService::Observer observer;
   observer.on_round = [r = run.get()](const RoundReport& report) { r->ShowRound(report); };
   observer.on_evaluation = [r = run.get()](uint64_t version, double loss) {
-    if (r->events_) (void)r->events_->AddScalar("loss/validation", static_cast<int64_t>(version), static_cast<float>(loss), WallSeconds());
+    if (r->events_)
+      (void)r->events_->AddScalar("loss/validation", static_cast<int64_t>(version),
+                                  static_cast<float>(loss), WallSeconds());
   };
   ASSIGN_OR_RETURN(run->service_, CoordinatorService::Start(options, std::move(observer)));
   ASSIGN_OR_RETURN(std::unique_ptr<Storage> folder, OpenFileStorage(config.run.output_dir));
@@ -66,8 +69,9 @@ absl::StatusOr<std::unique_ptr<CoordinatorRun>> CoordinatorRun::Start(RunConfig 
   RETURN_IF_ERROR(WriteAtomically(*folder, "run.toml", AsBytes(ResolvedToml(config))));
   if (!config.network.http.empty()) {
     ASSIGN_OR_RETURN(HostPort http, SplitAddress(config.network.http));
-    ASSIGN_OR_RETURN(run->http_, HttpServer::Start(http.host, http.port, &run->service_->status_board(),
-                                                   &run->service_->metrics()));
+    ASSIGN_OR_RETURN(run->http_,
+                     HttpServer::Start(http.host, http.port, &run->service_->status_board(),
+                                       &run->service_->metrics()));
     const std::string address = run->dashboard();
     RETURN_IF_ERROR(WriteAtomically(*folder, "http.address", AsBytes(address)));
   }
@@ -87,8 +91,10 @@ void CoordinatorRun::ShowRound(const RoundReport& report) {
   if (events_) {
     (void)events_->AddScalar("loss/train", step, static_cast<float>(report.loss), now);
     (void)events_->AddScalar("tokens", step, static_cast<float>(report.tokens), now);
-    (void)events_->AddScalar("bytes_up_per_worker", step, static_cast<float>(report.bytes_up_per_worker), now);
-    (void)events_->AddScalar("computing_percent", step, static_cast<float>(report.computing_percent), now);
+    (void)events_->AddScalar("bytes_up_per_worker", step,
+                             static_cast<float>(report.bytes_up_per_worker), now);
+    (void)events_->AddScalar("computing_percent", step,
+                             static_cast<float>(report.computing_percent), now);
   }
   if (on_round) on_round(report);
 }

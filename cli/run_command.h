@@ -1,5 +1,5 @@
-// What `longhaul coordinator` and `longhaul demo` share: from a checked configuration to a running coordinator that shows
-// what happens.
+// What `longhaul coordinator` and `longhaul demo` share: from a checked configuration to a running
+// coordinator that shows what happens.
 #pragma once
 
 #include <cstdio>
@@ -20,8 +20,10 @@ struct RunView {
 class CoordinatorRun {
  public:
   // Loads the data, resolves the model, opens the run folder, binds the ports.
-  static absl::StatusOr<std::unique_ptr<CoordinatorRun>> Start(RunConfig config, const std::string& resume_from,
-                                                               Duration worker_wait, const RunView& view);
+  static absl::StatusOr<std::unique_ptr<CoordinatorRun>> Start(RunConfig config,
+                                                               const std::string& resume_from,
+                                                               Duration worker_wait,
+                                                               const RunView& view);
   ~CoordinatorRun();
 
   CoordinatorService& service() { return *service_; }

@@ -25,7 +25,8 @@ std::vector<std::string> Expand(const std::vector<std::string>& paths) {
     }
     std::vector<std::string> inside;
     for (fs::directory_iterator it(path, error), end; !error && it != end; it.increment(error)) {
-      if (it->is_regular_file(error) && inside.size() < kMaxCandidates) inside.push_back(it->path().string());
+      if (it->is_regular_file(error) && inside.size() < kMaxCandidates)
+        inside.push_back(it->path().string());
     }
     std::sort(inside.begin(), inside.end());
     files.insert(files.end(), inside.begin(), inside.end());
@@ -89,10 +90,11 @@ std::string WheelFolder() {
   return !folder.empty() && fs::is_directory(folder + "/torch", error) ? folder : "";
 }
 
-absl::StatusOr<std::shared_ptr<const Corpus>> FindCorpus(const RunConfig& config, const Digest& identity,
-                                                         const std::vector<std::string>& candidates) {
+absl::StatusOr<std::shared_ptr<const Corpus>> FindCorpus(
+    const RunConfig& config, const Digest& identity, const std::vector<std::string>& candidates) {
   std::string found;
-  auto try_one = [&](absl::StatusOr<Corpus> corpus, const std::string& name) -> std::shared_ptr<const Corpus> {
+  auto try_one = [&](absl::StatusOr<Corpus> corpus,
+                     const std::string& name) -> std::shared_ptr<const Corpus> {
     if (!corpus.ok()) {
       found += "\n  " + name + ": " + std::string(corpus.status().message());
       return nullptr;
@@ -108,9 +110,10 @@ absl::StatusOr<std::shared_ptr<const Corpus>> FindCorpus(const RunConfig& config
   if (const std::string wheel = WheelFolder(); !wheel.empty()) {
     if (auto corpus = try_one(Corpus::OpenWheel(wheel, options), "built-in text")) return corpus;
   }
-  return absl::NotFoundError("this run trains on data " + ToHex(identity) + ", which is not here. Found:" +
-                             (found.empty() ? " nothing" : found) +
-                             "\nGet the run's data from whoever invited you and name it with --data PATH");
+  return absl::NotFoundError(
+      "this run trains on data " + ToHex(identity) +
+      ", which is not here. Found:" + (found.empty() ? " nothing" : found) +
+      "\nGet the run's data from whoever invited you and name it with --data PATH");
 }
 
 }  // namespace longhaul

@@ -1,4 +1,5 @@
-// From a run's configuration to what the programs need: the model's shape and the data. Shared by coordinator and worker.
+// From a run's configuration to what the programs need: the model's shape and the data. Shared by
+// coordinator and worker.
 #pragma once
 
 #include <memory>
@@ -16,16 +17,18 @@ inline bool IsToyRun(const RunConfig& config) { return config.train.optimizer ==
 
 // The sizes in the [model] section, which ResolveModel has filled in.
 LlamaShape ShapeOf(const RunConfig& config);
-// Puts the sizes of model.preset or of the folder model.init_from into the section, so that workers need neither.
+// Puts the sizes of model.preset or of the folder model.init_from into the section, so that workers
+// need neither.
 absl::Status ResolveModel(RunConfig& config);
 
 CorpusOptions CorpusOptionsOf(const RunConfig& config);
-// The folder above the torch package whose Python sources are the built-in text; "" when this build knows none.
+// The folder above the torch package whose Python sources are the built-in text; "" when this build
+// knows none.
 std::string WheelFolder();
 
-// The first of `candidates` (files, folders of files, and always the built-in text last) whose content is `identity`.
-// NotFound names the identity that is wanted and each one that was found.
-absl::StatusOr<std::shared_ptr<const Corpus>> FindCorpus(const RunConfig& config, const Digest& identity,
-                                                         const std::vector<std::string>& candidates);
+// The first of `candidates` (files, folders of files, and always the built-in text last) whose
+// content is `identity`. NotFound names the identity that is wanted and each one that was found.
+absl::StatusOr<std::shared_ptr<const Corpus>> FindCorpus(
+    const RunConfig& config, const Digest& identity, const std::vector<std::string>& candidates);
 
 }  // namespace longhaul

@@ -1,5 +1,5 @@
-// What tells longhaul-worker and longhaul-worker-toy apart: where the trainer and the data come from. Linked in by CMake:
-// worker_backend_torch.cc or worker_backend_toy.cc.
+// What tells longhaul-worker and longhaul-worker-toy apart: where the trainer and the data come
+// from. Linked in by CMake: worker_backend_torch.cc or worker_backend_toy.cc.
 #pragma once
 
 #include <string>

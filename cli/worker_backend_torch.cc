@@ -1,7 +1,7 @@
-#include "coordinator/human.h"
 #include "cli/run_inputs.h"
 #include "cli/worker_backend.h"
 #include "common/status_macros.h"
+#include "coordinator/human.h"
 #include "worker/train/device.h"
 #include "worker/train/llama_trainer.h"
 #include "worker/train/train_options.h"
@@ -13,17 +13,18 @@ namespace {
 constexpr uint64_t kReplicaCopies = 4;
 constexpr uint64_t kLibraryBytes = 200'000'000;
 
-absl::StatusOr<std::unique_ptr<Trainer>> MakeTrainer(const BackendOptions& options, const RunConfig& config,
-                                                     uint64_t parameters) {
+absl::StatusOr<std::unique_ptr<Trainer>> MakeTrainer(const BackendOptions& options,
+                                                     const RunConfig& config, uint64_t parameters) {
   const LlamaShape shape = ShapeOf(config);
   RETURN_IF_ERROR(ValidateShape(shape));
-  if (ParameterCount(shape) != parameters) return absl::InvalidArgumentError("the run's model has another size than stated");
+  if (ParameterCount(shape) != parameters)
+    return absl::InvalidArgumentError("the run's model has another size than stated");
   const TrainOptions train = TrainOptionsFrom(config, options.threads);
-  const uint64_t needed =
-      TrainerMemoryBytes(shape, train) + kReplicaCopies * sizeof(float) * parameters + kLibraryBytes;
+  const uint64_t needed = TrainerMemoryBytes(shape, train) +
+                          kReplicaCopies * sizeof(float) * parameters + kLibraryBytes;
   if (needed > options.memory_bytes) {
-    return absl::FailedPreconditionError("this run needs about " + HumanBytes(needed) + " of memory, and " +
-                                         HumanBytes(options.memory_bytes) +
+    return absl::FailedPreconditionError("this run needs about " + HumanBytes(needed) +
+                                         " of memory, and " + HumanBytes(options.memory_bytes) +
                                          " may be used here (--memory GB, or a machine with more)");
   }
   ASSIGN_OR_RETURN(Device device, ResolveDevice(options.device));

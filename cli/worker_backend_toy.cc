@@ -8,7 +8,9 @@ namespace longhaul {
 
 std::string BackendName() { return "longhaul-worker-toy"; }
 
-absl::StatusOr<std::string> DescribeBackend(const BackendOptions&) { return std::string("closed-form toy trainer"); }
+absl::StatusOr<std::string> DescribeBackend(const BackendOptions&) {
+  return std::string("closed-form toy trainer");
+}
 
 void UseBackend(const BackendOptions&, WorkerService::Options& service) {
   service.toy = true;

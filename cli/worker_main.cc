@@ -1,4 +1,5 @@
 // longhaul-worker and longhaul-worker-toy: join a run and train until it is over.
+#include <sodium.h>
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -43,7 +44,8 @@ std::string HostName() {
 }
 
 uint64_t MachineMemoryBytes() {
-  return static_cast<uint64_t>(::sysconf(_SC_PHYS_PAGES)) * static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
+  return static_cast<uint64_t>(::sysconf(_SC_PHYS_PAGES)) *
+         static_cast<uint64_t>(::sysconf(_SC_PAGESIZE));
 }
 
 // The key in `path`, made when there is none.
@@ -72,21 +74,28 @@ absl::StatusOr<WorkerService::Outcome> Join(const Arguments& args) {
   const std::string user_home = Environment("HOME");
   const std::string folder =
       args.home.empty() ? WorkerConfigFolder(Environment("XDG_CONFIG_HOME"), user_home) : args.home;
-  ASSIGN_OR_RETURN(WorkerSettings settings, LoadWorkerFile(args.worker_file, args.flags, folder, user_home));
+  ASSIGN_OR_RETURN(WorkerSettings settings,
+                   LoadWorkerFile(args.worker_file, args.flags, folder, user_home));
 
   WorkerService::Options o;
   o.invitation = invitation;
   ASSIGN_OR_RETURN(o.keys, ReadOrMake<CurveKeyPair>(settings.identity, ReadCurveKeyFile));
-  ASSIGN_OR_RETURN(o.signing_keys, ReadOrMake<SigningKeyPair>(settings.identity + ".signing", ReadSigningKeyFile));
+  ASSIGN_OR_RETURN(o.signing_keys,
+                   ReadOrMake<SigningKeyPair>(settings.identity + ".signing", ReadSigningKeyFile));
+  randombytes_buf(&o.process.high, sizeof o.process.high);
+  randombytes_buf(&o.process.low, sizeof o.process.low);
   o.name = settings.name.empty() ? HostName() : settings.name;
-  o.threads = settings.threads != 0 ? settings.threads : std::max(1u, std::thread::hardware_concurrency());
-  o.memory_bytes = settings.memory_gb > 0 ? static_cast<uint64_t>(settings.memory_gb * 1e9) : MachineMemoryBytes();
+  o.threads =
+      settings.threads != 0 ? settings.threads : std::max(1u, std::thread::hardware_concurrency());
+  o.memory_bytes = settings.memory_gb > 0 ? static_cast<uint64_t>(settings.memory_gb * 1e9)
+                                          : MachineMemoryBytes();
   o.uplink_bytes_per_s = static_cast<uint64_t>(settings.up_mbit * 1e6 / 8);
   o.give_up = Duration(static_cast<int64_t>(args.give_up_s * 1e9));
   o.say = [](const std::string& text) { LogInfo(text); };
   const BackendOptions backend{args.device, o.threads, o.memory_bytes, settings.data};
   ASSIGN_OR_RETURN(std::string description, DescribeBackend(backend));
-  LogInfo("joining " + invitation.addresses[0] + " with " + description + ", " + std::to_string(o.threads) + " threads");
+  LogInfo("joining " + invitation.addresses[0] + " with " + description + ", " +
+          std::to_string(o.threads) + " threads");
   UseBackend(backend, o);
   WorkerService service(std::move(o));
   return service.Run(StopFlag());
@@ -94,11 +103,14 @@ absl::StatusOr<WorkerService::Outcome> Join(const Arguments& args) {
 
 void AddOptions(CLI::App& app, Arguments& args) {
   app.add_option("invitation", args.invitation, "LH1-..., or @FILE that holds it")->required();
-  app.add_option("--name", args.flags.name, "what the run's page calls this machine")->envname("LONGHAUL_NAME");
-  app.add_option("--data", args.flags.data, "file or folder that may hold the run's data; may be repeated");
+  app.add_option("--name", args.flags.name, "what the run's page calls this machine")
+      ->envname("LONGHAUL_NAME");
+  app.add_option("--data", args.flags.data,
+                 "file or folder that may hold the run's data; may be repeated");
   app.add_option("--threads", args.flags.threads, "CPU threads (all)")->envname("LONGHAUL_THREADS");
   app.add_option("--up", args.flags.up_mbit, "limit of the upload, Mbit/s")->envname("LONGHAUL_UP");
-  app.add_option("--memory", args.flags.memory_gb, "memory that may be used, GB")->envname("LONGHAUL_MEMORY");
+  app.add_option("--memory", args.flags.memory_gb, "memory that may be used, GB")
+      ->envname("LONGHAUL_MEMORY");
   app.add_option("--device", args.device, "cpu, cuda or auto")
       ->envname("LONGHAUL_DEVICE")
       ->check(CLI::IsMember({"cpu", "cuda", "auto"}));
@@ -133,7 +145,8 @@ int Main(int argc, char** argv) {
   } catch (const CLI::ParseError& e) {
     return app.exit(e) == 0 ? kExitOk : kExitUsage;
   }
-  StartLogging(args.verbose ? LogLevel::kDebug : LogLevel::kInfo, args.flags.name.value_or(BackendName()), "");
+  StartLogging(args.verbose ? LogLevel::kDebug : LogLevel::kInfo,
+               args.flags.name.value_or(BackendName()), "");
   return Finish(Join(args));
 }
 

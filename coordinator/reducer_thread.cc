@@ -12,8 +12,12 @@
 namespace longhaul {
 namespace {
 
-std::string ModelFile(Version v) { return CheckpointFolder(kCheckpoints, v.value) + "/model.safetensors"; }
-std::string MomentumFile(Version v) { return CheckpointFolder(kCheckpoints, v.value) + "/trainer/momentum.bin"; }
+std::string ModelFile(Version v) {
+  return CheckpointFolder(kCheckpoints, v.value) + "/model.safetensors";
+}
+std::string MomentumFile(Version v) {
+  return CheckpointFolder(kCheckpoints, v.value) + "/trainer/momentum.bin";
+}
 
 std::vector<Frame> ChunkFrames(StoredChunk&& chunk) {
   std::vector<Frame> frames;
@@ -25,7 +29,9 @@ std::vector<Frame> ChunkFrames(StoredChunk&& chunk) {
 }  // namespace
 
 ReducerThread::ReducerThread(Options options, std::unique_ptr<Reducer> reducer)
-    : options_(std::move(options)), reducer_(std::move(reducer)), next_attempt_(options_.first_attempt) {
+    : options_(std::move(options)),
+      reducer_(std::move(reducer)),
+      next_attempt_(options_.first_attempt) {
   thread_ = std::thread([this] { Run(); });
 }
 
@@ -45,7 +51,8 @@ bool ReducerThread::Post(F&& command) {
   return commands_.TryPush(std::function<void()>(std::forward<F>(command)));
 }
 
-bool ReducerThread::Expect(const ExpectContribution& request, const WorkerKey& user, const std::string& route) {
+bool ReducerThread::Expect(const ExpectContribution& request, const WorkerKey& user,
+                           const std::string& route) {
   return Post([=, this] { DoExpect(request, user, route); });
 }
 
@@ -60,7 +67,8 @@ bool ReducerThread::RouteChanged(SessionId session, const std::string& route) {
 }
 
 bool ReducerThread::Chunk(const WorkerKey& user, std::vector<Frame>&& frames) {
-  auto shared = std::make_shared<std::vector<Frame>>(std::move(frames));  // std::function must be copyable
+  auto shared =
+      std::make_shared<std::vector<Frame>>(std::move(frames));  // std::function must be copyable
   return Post([this, user, shared] { DoChunk(user, *shared); });
 }
 
@@ -98,7 +106,8 @@ bool ReducerThread::Install(const InstallRound& request) {
   return Post([=, this] { Check(reducer_->Install(request.round, request.attempt)); });
 }
 
-bool ReducerThread::Checkpoint(const StoreCheckpoint& request, const CheckpointState& state, const std::string& ledger) {
+bool ReducerThread::Checkpoint(const StoreCheckpoint& request, const CheckpointState& state,
+                               const std::string& ledger) {
   return Post([=, this] { DoCheckpoint(request.version, state, ledger); });
 }
 
@@ -119,7 +128,8 @@ bool ReducerThread::Check(const absl::Status& status) {
   return false;
 }
 
-void ReducerThread::DoExpect(const ExpectContribution& request, const WorkerKey& user, const std::string& route) {
+void ReducerThread::DoExpect(const ExpectContribution& request, const WorkerKey& user,
+                             const std::string& route) {
   const ContributionId id = request.object.id.contribution;
   absl::StatusOr<Reducer::Progress> progress = reducer_->Expect(request.object, request.weight);
   if (progress.ok() && !progress->held) {
@@ -145,7 +155,8 @@ void ReducerThread::StartAttempt(ContributionId id, Upload& upload) {
 
 void ReducerThread::Grant(const Upload& upload, std::vector<ChunkRun> missing) {
   if (upload.route.empty()) return;  // not connected
-  options_.send_control(upload.route, Fetch{upload.object.id, upload.attempt, std::move(missing), upload.stated_bytes});
+  options_.send_control(upload.route, Fetch{upload.object.id, upload.attempt, std::move(missing),
+                                            upload.stated_bytes});
 }
 
 void ReducerThread::DoChunk(const WorkerKey& user, const std::vector<Frame>& frames) {
@@ -160,14 +171,16 @@ void ReducerThread::DoChunk(const WorkerKey& user, const std::vector<Frame>& fra
   upload.consumed_bytes += header->bytes;
   upload.last_chunk = now_;
   absl::StatusOr<Reducer::Progress> progress = reducer_->AddChunk(id, *header, frames[1].bytes());
-  if (progress.ok() && !progress->held && upload.consumed_bytes + kUploadWindowBytes / 2 >= upload.stated_bytes) {
+  if (progress.ok() && !progress->held &&
+      upload.consumed_bytes + kUploadWindowBytes / 2 >= upload.stated_bytes) {
     upload.stated_bytes = upload.consumed_bytes + kUploadWindowBytes;
     Grant(upload, {});
   }
   AfterProgress(id, progress);
 }
 
-void ReducerThread::AfterProgress(ContributionId id, const absl::StatusOr<Reducer::Progress>& progress) {
+void ReducerThread::AfterProgress(ContributionId id,
+                                  const absl::StatusOr<Reducer::Progress>& progress) {
   if (absl::IsDataLoss(progress.status())) return;  // damaged on the way: it is asked for again
   if (absl::IsInvalidArgument(progress.status()) || absl::IsResourceExhausted(progress.status())) {
     options_.post(RefusedEvent{id, std::string(progress.status().message())});
@@ -202,16 +215,20 @@ void ReducerThread::TryReduce() {
   }
   absl::StatusOr<Reducer::Prepared> prepared = reducer_->Close(order);
   if (!Check(prepared.status())) return;
-  options_.post(PreparedEvent{order.round, order.attempt, prepared->aggregate, prepared->state_hash});
+  options_.post(
+      PreparedEvent{order.round, order.attempt, prepared->aggregate, prepared->state_hash});
   reduce_.reset();
 }
 
-void ReducerThread::DoCheckpoint(Version version, CheckpointState state, const std::string& ledger) {
-  if (reducer_->version() != version) return;  // asked for again after a restart, but written before
+void ReducerThread::DoCheckpoint(Version version, CheckpointState state,
+                                 const std::string& ledger) {
+  if (reducer_->version() != version)
+    return;  // asked for again after a restart, but written before
   const Digest hash = StateHash(reducer_->parameters(), reducer_->momentum());
   state.fragments = {{version, hash}};
-  CheckpointContents contents{options_.shape,         reducer_->parameters(), reducer_->momentum(),
-                              reducer_->residual(), ledger,                 state};
+  CheckpointContents contents{
+      options_.shape, reducer_->parameters(), reducer_->momentum(), reducer_->residual(), ledger,
+      state};
   const std::string path = CheckpointFolder(kCheckpoints, version.value);
   Storage& storage = *options_.storage;
   if (!Check(storage.Remove(path)) || !Check(WriteCheckpoint(storage, path, contents)) ||
@@ -221,12 +238,14 @@ void ReducerThread::DoCheckpoint(Version version, CheckpointState state, const s
   const std::vector<std::string> kept = ListCheckpoints(storage, kCheckpoints);
   Version oldest = version;
   for (uint64_t v = 0; v < version.value; ++v) {
-    if (std::find(kept.begin(), kept.end(), CheckpointFolder(kCheckpoints, v)) == kept.end()) continue;
+    if (std::find(kept.begin(), kept.end(), CheckpointFolder(kCheckpoints, v)) == kept.end())
+      continue;
     oldest = Version{v};
     break;
   }
   if (!Check(reducer_->DeleteAggregatesBefore(oldest.Next()))) return;
-  options_.post(CheckpointEvent{StateObject(state.generation, version, reducer_->parameters().size(), hash), oldest});
+  options_.post(CheckpointEvent{
+      StateObject(state.generation, version, reducer_->parameters().size(), hash), oldest});
 }
 
 // ---- serving ----
@@ -238,17 +257,25 @@ absl::StatusOr<StoredChunk> ReducerThread::ReadStateChunk(Version version, uint3
   const uint64_t bytes = std::min(kChunkElements, elements - at) * sizeof(float);
   Storage& storage = *options_.storage;
   if (!parameters_at_.contains(version)) {
-    ASSIGN_OR_RETURN(uint64_t offset, ParametersOffsetBytes(storage, CheckpointFolder(kCheckpoints, version.value)));
+    ASSIGN_OR_RETURN(uint64_t offset,
+                     ParametersOffsetBytes(storage, CheckpointFolder(kCheckpoints, version.value)));
     parameters_at_[version] = offset;
   }
-  ASSIGN_OR_RETURN(std::string payload,
-                   storage.Read(ModelFile(version), parameters_at_[version] + at * sizeof(float), bytes));
-  ASSIGN_OR_RETURN(std::string momentum, storage.Read(MomentumFile(version), at * sizeof(float), bytes));
+  ASSIGN_OR_RETURN(
+      std::string payload,
+      storage.Read(ModelFile(version), parameters_at_[version] + at * sizeof(float), bytes));
+  ASSIGN_OR_RETURN(std::string momentum,
+                   storage.Read(MomentumFile(version), at * sizeof(float), bytes));
   payload += momentum;
   if (payload.size() != 2 * bytes) return absl::DataLossError("a checkpoint file is too short");
   StoredChunk stored;
-  stored.header = {ObjectKind::kState, 0, chunk, static_cast<uint32_t>(CodecId::kFloat32), bytes / sizeof(float),
-                   payload.size(), Xxh3(AsBytes(payload))};
+  stored.header = {ObjectKind::kState,
+                   0,
+                   chunk,
+                   static_cast<uint32_t>(CodecId::kFloat32),
+                   bytes / sizeof(float),
+                   payload.size(),
+                   Xxh3(AsBytes(payload))};
   stored.payload = std::move(payload);
   return stored;
 }
@@ -276,12 +303,13 @@ void ReducerThread::DoServe(const std::string& route, const Fetch& fetch) {
   if (it == downloads_.end()) {
     absl::StatusOr<Outgoing::Sizes> sizes = SizesOf(fetch.object);
     if (!sizes.ok()) {
-      return options_.send_control(route, FetchRefused{fetch.object, std::string(sizes.status().message())});
+      return options_.send_control(
+          route, FetchRefused{fetch.object, std::string(sizes.status().message())});
     }
     if (downloads_.size() >= kMaxDownloads) {
-      downloads_.erase(std::min_element(downloads_.begin(), downloads_.end(), [](const auto& a, const auto& b) {
-        return a.second.last_use < b.second.last_use;
-      }));
+      downloads_.erase(std::min_element(
+          downloads_.begin(), downloads_.end(),
+          [](const auto& a, const auto& b) { return a.second.last_use < b.second.last_use; }));
     }
     it = downloads_.emplace(key, Download{Outgoing(*sizes), fetch.object, route}).first;
   }
@@ -296,10 +324,12 @@ void ReducerThread::Pump(Download& download) {
   while (std::optional<uint32_t> chunk = download.outgoing.Next()) {
     absl::StatusOr<StoredChunk> stored = ReadChunk(download.object, *chunk);
     if (!stored.ok()) {
-      return options_.send_control(download.route, FetchRefused{download.object, std::string(stored.status().message())});
+      return options_.send_control(
+          download.route, FetchRefused{download.object, std::string(stored.status().message())});
     }
     stored->header.transfer = download.outgoing.attempt();
-    if (!options_.send_bulk(download.route, ChunkFrames(std::move(*stored)))) return;  // Room goes on
+    if (!options_.send_bulk(download.route, ChunkFrames(std::move(*stored))))
+      return;  // Room goes on
     download.outgoing.MarkSent();
   }
 }

@@ -1,5 +1,6 @@
-// The reducer inside the coordinator's process: a thread that owns the Reducer, pulls contributions, serves aggregates and
-// states to workers, and writes checkpoints (all of them need the parameters, so one thread does all of them in order).
+// The reducer inside the coordinator's process: a thread that owns the Reducer, pulls
+// contributions, serves aggregates and states to workers, and writes checkpoints (all of them need
+// the parameters, so one thread does all of them in order).
 #pragma once
 
 #include <functional>
@@ -24,9 +25,10 @@
 namespace longhaul {
 
 inline constexpr size_t kMaxReducerCommands = 65536;
-inline constexpr uint64_t kUploadWindowBytes = 4 * 1024 * 1024;  // granted to one contribution at a time
-inline constexpr size_t kMaxDownloads = 4096;                    // served at one time; the oldest gives way
-inline constexpr Duration kUploadStall = Seconds(5);             // without a chunk: ask again
+inline constexpr uint64_t kUploadWindowBytes =
+    4 * 1024 * 1024;                                  // granted to one contribution at a time
+inline constexpr size_t kMaxDownloads = 4096;         // served at one time; the oldest gives way
+inline constexpr Duration kUploadStall = Seconds(5);  // without a chunk: ask again
 
 class ReducerThread {
  public:
@@ -34,11 +36,12 @@ class ReducerThread {
     Storage* storage = nullptr;  // the run folder; outlives the thread
     LlamaShape shape;
     uint32_t checkpoints_kept = 2;
-    uint64_t first_attempt = 1;  // grows over restarts: names fetch attempts
-    std::function<void(EventBody)> post;                                           // to the core's loop
-    std::function<void(absl::Status)> fail;                                        // the process must end
-    std::function<void(const std::string& route, const Message&)> send_control;    // any thread
-    std::function<bool(const std::string& route, std::vector<Frame>&&)> send_bulk;  // any thread; false: no room
+    uint64_t first_attempt = 1;              // grows over restarts: names fetch attempts
+    std::function<void(EventBody)> post;     // to the core's loop
+    std::function<void(absl::Status)> fail;  // the process must end
+    std::function<void(const std::string& route, const Message&)> send_control;  // any thread
+    std::function<bool(const std::string& route, std::vector<Frame>&&)>
+        send_bulk;  // any thread; false: no room
   };
 
   ReducerThread(Options options, std::unique_ptr<Reducer> reducer);
@@ -55,7 +58,8 @@ class ReducerThread {
   bool Reduce(const ReduceRound& request);
   bool Install(const InstallRound& request);
   // `state.fragments` is filled in here.
-  bool Checkpoint(const StoreCheckpoint& request, const CheckpointState& state, const std::string& ledger);
+  bool Checkpoint(const StoreCheckpoint& request, const CheckpointState& state,
+                  const std::string& ledger);
   bool Tick(Timestamp now);
 
  private:
@@ -97,12 +101,13 @@ class ReducerThread {
   BoundedQueue<std::function<void()>> commands_{kMaxReducerCommands};
   Timestamp now_;
   uint64_t next_attempt_;
-  std::map<ContributionId, Upload> uploads_;             // not complete yet
-  std::map<uint64_t, ContributionId> attempts_;          // of uploads_
-  std::optional<ReduceRound> reduce_;                    // waits for its contributions
+  std::map<ContributionId, Upload> uploads_;     // not complete yet
+  std::map<uint64_t, ContributionId> attempts_;  // of uploads_
+  std::optional<ReduceRound> reduce_;            // waits for its contributions
   std::map<std::pair<std::string, ObjectId>, Download> downloads_;
   uint64_t uses_ = 0;
-  std::map<Version, uint64_t> parameters_at_;  // where the parameters start in each checkpoint's model file
+  std::map<Version, uint64_t>
+      parameters_at_;  // where the parameters start in each checkpoint's model file
   bool failed_ = false;
   std::thread thread_;
 };

@@ -118,7 +118,8 @@ uint64_t Fp32AllReduceBytesPerWorker(uint64_t steps, uint64_t parameters, uint32
 
 double RunSummary::ByteRatio() const {
   if (bytes_up_per_worker == 0) return 0;
-  return static_cast<double>(fp32_allreduce_bytes_per_worker) / static_cast<double>(bytes_up_per_worker);
+  return static_cast<double>(fp32_allreduce_bytes_per_worker) /
+         static_cast<double>(bytes_up_per_worker);
 }
 
 std::string ToJson(const RunSummary& s) {

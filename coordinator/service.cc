@@ -14,7 +14,8 @@ namespace longhaul {
 namespace {
 
 int64_t MonotonicNs() {
-  return std::chrono::duration_cast<Duration>(std::chrono::steady_clock::now().time_since_epoch()).count();
+  return std::chrono::duration_cast<Duration>(std::chrono::steady_clock::now().time_since_epoch())
+      .count();
 }
 
 uint64_t UnixSeconds() { return static_cast<uint64_t>(std::time(nullptr)); }
@@ -28,12 +29,12 @@ CoordinatorService::CoordinatorService(Options options, Observer observer)
 
 CoordinatorService::~CoordinatorService() {
   events_.Close();
-  server_.reset();   // no more messages for the reducer
+  server_.reset();  // no more messages for the reducer
   reducer_.reset();
 }
 
-absl::StatusOr<std::unique_ptr<CoordinatorService>> CoordinatorService::Start(const Options& options,
-                                                                              Observer observer) {
+absl::StatusOr<std::unique_ptr<CoordinatorService>> CoordinatorService::Start(
+    const Options& options, Observer observer) {
   std::unique_ptr<CoordinatorService> service(new CoordinatorService(options, std::move(observer)));
   RETURN_IF_ERROR(service->Open());
   return service;
@@ -41,13 +42,14 @@ absl::StatusOr<std::unique_ptr<CoordinatorService>> CoordinatorService::Start(co
 
 absl::Status CoordinatorService::Open() {
   ASSIGN_OR_RETURN(folder_, RunFolder::Open(options_.folder));
-  ASSIGN_OR_RETURN(RunStart start, StartRun(*folder_, {.config = options_.config,
-                                                       .shape = options_.shape,
-                                                       .data_identity = options_.data_identity,
-                                                       .positions = options_.positions,
-                                                       .resume_from = options_.resume_from,
-                                                       .random_run = Draw(options_.random, {1}),
-                                                       .random_generation = Draw(options_.random, {2})}));
+  ASSIGN_OR_RETURN(RunStart start,
+                   StartRun(*folder_, {.config = options_.config,
+                                       .shape = options_.shape,
+                                       .data_identity = options_.data_identity,
+                                       .positions = options_.positions,
+                                       .resume_from = options_.resume_from,
+                                       .random_run = Draw(options_.random, {1}),
+                                       .random_generation = Draw(options_.random, {2})}));
   journal_ = std::move(start.journal);
   restarted_ = start.restarted;
   run_id_ = start.state.run_id;
@@ -55,22 +57,26 @@ absl::Status CoordinatorService::Open() {
   epoch_ = start.state.now;
   zero_ns_ = MonotonicNs();
 
-  ASSIGN_OR_RETURN(std::unique_ptr<Reducer> reducer,
-                   Reducer::Open({.storage = &folder_->storage(),
-                                  .folder = kReducerFolder,
-                                  .fragment = FragmentId{0},
-                                  .elements = start.state.parameters,
-                                  .codec_up = *CodecByName(options_.config.sync.codec),
-                                  .codec_down = *CodecByName(options_.config.sync.codec_down),
-                                  .beta_down = static_cast<float>(options_.config.sync.error_feedback)}));
+  ASSIGN_OR_RETURN(
+      std::unique_ptr<Reducer> reducer,
+      Reducer::Open({.storage = &folder_->storage(),
+                     .folder = kReducerFolder,
+                     .fragment = FragmentId{0},
+                     .elements = start.state.parameters,
+                     .codec_up = *CodecByName(options_.config.sync.codec),
+                     .codec_down = *CodecByName(options_.config.sync.codec_down),
+                     .beta_down = static_cast<float>(options_.config.sync.error_feedback)}));
   const Checkpoint& c = start.checkpoint;
-  RETURN_IF_ERROR(reducer->Load(start.state.generation, c.state.fragments[0].version, c.parameters, c.momentum, c.residual));
+  RETURN_IF_ERROR(reducer->Load(start.state.generation, c.state.fragments[0].version, c.parameters,
+                                c.momentum, c.residual));
   std::vector<CommitView> commits;
-  for (auto it = start.state.commits.upper_bound(c.state.fragments[0].version); it != start.state.commits.end(); ++it) {
+  for (auto it = start.state.commits.upper_bound(c.state.fragments[0].version);
+       it != start.state.commits.end(); ++it) {
     commits.push_back(it->second.view);
   }
   ASSIGN_OR_RETURN(Reducer::Recovered recovered, reducer->Recover(commits));
-  if (recovered.residual_reset) LogWarning("the reducer's residual was lost and starts again at zero");
+  if (recovered.residual_reset)
+    LogWarning("the reducer's residual was lost and starts again at zero");
   for (const auto& [version, commit] : start.state.commits) tokens_ += commit.tokens;
 
   core_ = std::make_unique<Coordinator>(options_.config);
@@ -89,7 +95,9 @@ void CoordinatorService::StartReducer(std::unique_ptr<Reducer> reducer) {
   o.first_attempt = static_cast<uint64_t>(MonotonicNs());
   o.post = [this](EventBody body) { events_.Push(ShellEvent(std::move(body))); };
   o.fail = [this](absl::Status status) { events_.Push(ShellEvent(Failure{std::move(status)})); };
-  o.send_control = [this](const std::string& route, const Message& message) { SendTo(route, message); };
+  o.send_control = [this](const std::string& route, const Message& message) {
+    SendTo(route, message);
+  };
   o.send_bulk = [this](const std::string& route, std::vector<Frame>&& frames) {
     return server_->Send(route, std::move(frames));
   };
@@ -107,8 +115,8 @@ absl::Status CoordinatorService::StartServer() {
   return absl::OkStatus();
 }
 
-// On the socket thread: chunks go to the reducer, everything else to the loop. What does not fit is dropped; its sender
-// says it again.
+// On the socket thread: chunks go to the reducer, everything else to the loop. What does not fit is
+// dropped; its sender says it again.
 void CoordinatorService::OnMessage(Inbound&& inbound) {
   if (inbound.frames.size() == 2 && inbound.role == Role::kWorker) {
     reducer_->Chunk(inbound.user, std::move(inbound.frames));
@@ -123,7 +131,8 @@ absl::StatusOr<CoordinatorService::Outcome> CoordinatorService::Run(const std::a
   Timestamp next_tick = Now();
   const Timestamp started = Now();
   while (!stop) {
-    if (auto event = events_.PopFor(std::max(Duration(0), next_tick - Now()))) Handle(std::move(*event));
+    if (auto event = events_.PopFor(std::max(Duration(0), next_tick - Now())))
+      Handle(std::move(*event));
     if (failure_) return *failure_;
     if (Now() < next_tick) continue;
     next_tick = Now() + kTickEvery;
@@ -132,7 +141,8 @@ absl::StatusOr<CoordinatorService::Outcome> CoordinatorService::Run(const std::a
     reducer_->Tick(Now());
     PublishStatus();
     if (over_ && (peers_.empty() || Now() - over_since_ > kFarewell)) break;
-    if (options_.worker_wait > Duration(0) && !anybody_joined_ && Now() - started > options_.worker_wait) {
+    if (options_.worker_wait > Duration(0) && !anybody_joined_ &&
+        Now() - started > options_.worker_wait) {
       return absl::DeadlineExceededError("no worker joined within " +
                                          std::to_string(options_.worker_wait / Seconds(1)) + " s");
     }
@@ -151,25 +161,30 @@ void CoordinatorService::Handle(ShellEvent&& event) {
 
 void CoordinatorService::HandleInbound(const Inbound& inbound) {
   absl::StatusOr<Envelope> envelope = DecodeEnvelope(inbound.frames[0].bytes());
-  if (!envelope.ok()) return LogDebug("a message was refused: " + std::string(envelope.status().message()));
+  if (!envelope.ok())
+    return LogDebug("a message was refused: " + std::string(envelope.status().message()));
   if (envelope->protocol_version != kProtocolVersion) {
     return SendTo(inbound.route, Refused{RefusalCode::kVersionMismatch,
-                                         "the coordinator speaks protocol version " + std::to_string(kProtocolVersion) +
-                                             ", this worker " + std::to_string(envelope->protocol_version) +
+                                         "the coordinator speaks protocol version " +
+                                             std::to_string(kProtocolVersion) + ", this worker " +
+                                             std::to_string(envelope->protocol_version) +
                                              "; install the same release on both"});
   }
   if (envelope->run != run_id_) {
-    return SendTo(inbound.route, Refused{RefusalCode::kInvitationUnknown, "this coordinator runs another run"});
+    return SendTo(inbound.route,
+                  Refused{RefusalCode::kInvitationUnknown, "this coordinator runs another run"});
   }
   HandleEnvelope(inbound, *envelope);
 }
 
 void CoordinatorService::HandleEnvelope(const Inbound& inbound, const Envelope& envelope) {
-  if (const auto* enroll = std::get_if<Enroll>(&envelope.body)) return HandleEnroll(inbound, *enroll);
+  if (const auto* enroll = std::get_if<Enroll>(&envelope.body))
+    return HandleEnroll(inbound, *enroll);
   if (inbound.role != Role::kWorker) return;
   if (const auto* hello = std::get_if<Hello>(&envelope.body)) return HandleHello(inbound, *hello);
   if (const auto* fetch = std::get_if<Fetch>(&envelope.body)) {
-    if (fetch->object.generation == core_->state().generation) reducer_->Serve(inbound.route, *fetch);
+    if (fetch->object.generation == core_->state().generation)
+      reducer_->Serve(inbound.route, *fetch);
     return;
   }
   HandleSession(inbound, envelope);
@@ -177,9 +192,12 @@ void CoordinatorService::HandleEnvelope(const Inbound& inbound, const Envelope& 
 
 void CoordinatorService::HandleEnroll(const Inbound& inbound, const Enroll& enroll) {
   EnrollEvent event{.reply = {1}, .enroll = enroll, .unix_s = UnixSeconds()};
-  const std::string statement = EnrollmentStatement(run_id_, enroll.invitation, enroll.key, enroll.ed25519_public);
-  event.signature_valid = VerifySignature(enroll.ed25519_public, AsBytes(statement), enroll.signature);
-  event.one_off_key_used = inbound.role == Role::kInvitation && InvitationId(inbound.user) == enroll.invitation;
+  const std::string statement =
+      EnrollmentStatement(run_id_, enroll.invitation, enroll.key, enroll.ed25519_public);
+  event.signature_valid =
+      VerifySignature(enroll.ed25519_public, AsBytes(statement), enroll.signature);
+  event.one_off_key_used =
+      inbound.role == Role::kInvitation && InvitationId(inbound.user) == enroll.invitation;
   replies_[1] = inbound.route;
   Step(std::move(event));
 }
@@ -187,8 +205,9 @@ void CoordinatorService::HandleEnroll(const Inbound& inbound, const Enroll& enro
 void CoordinatorService::HandleHello(const Inbound& inbound, const Hello& hello) {
   const bool toy_run = options_.config.train.optimizer == "toy";
   if (hello.toy != toy_run) {
-    return SendTo(inbound.route, Refused{RefusalCode::kWrongData,
-                                         toy_run ? "this run is for longhaul-worker-toy" : "this run needs longhaul-worker"});
+    return SendTo(inbound.route,
+                  Refused{RefusalCode::kWrongData, toy_run ? "this run is for longhaul-worker-toy"
+                                                           : "this run needs longhaul-worker"});
   }
   replies_[1] = inbound.route;
   Step(HelloEvent{{1}, inbound.user, hello});
@@ -199,7 +218,8 @@ void CoordinatorService::HandleSession(const Inbound& inbound, const Envelope& e
   if (auto refused = core_->WhyNotLive(session)) return SendTo(inbound.route, *refused);
   if (core_->state().sessions.at(session).key != inbound.user) return;  // somebody else's session
   if (envelope.generation != core_->state().generation) {
-    return SendTo(inbound.route, Refused{RefusalCode::kWrongGeneration, "the run went back to a checkpoint"});
+    return SendTo(inbound.route,
+                  Refused{RefusalCode::kWrongGeneration, "the run went back to a checkpoint"});
   }
   Peer& peer = peers_[session];
   peer.last_heard = Now();
@@ -242,7 +262,8 @@ void CoordinatorService::Step(EventBody body) {
     return;
   }
   if (absl::Status status = AppendRecords(*journal_, effects.records); !status.ok()) {
-    failure_ = absl::Status(status.code(), "the journal cannot be written: " + std::string(status.message()));
+    failure_ = absl::Status(status.code(),
+                            "the journal cannot be written: " + std::string(status.message()));
     return;
   }
   for (const Record& record : effects.records) OnRecord(record);
@@ -259,7 +280,8 @@ void CoordinatorService::Step(EventBody body) {
     SendTo(route, reply.message, session);
   }
   for (const Request& request : effects.requests) {
-    if (!Do(request)) failure_ = absl::ResourceExhaustedError("the reducer does not keep up with its commands");
+    if (!Do(request))
+      failure_ = absl::ResourceExhaustedError("the reducer does not keep up with its commands");
   }
   for (SessionId session : effects.notify) SendAssignment(session);
 }
@@ -275,15 +297,18 @@ void CoordinatorService::SendAssignment(SessionId session) {
   SendTo(peer->second.route, core_->AssignmentFor(session, peer->second.stated), session);
 }
 
-void CoordinatorService::SendTo(const std::string& route, const Message& message, SessionId session) {
+void CoordinatorService::SendTo(const std::string& route, const Message& message,
+                                SessionId session) {
   if (route.empty()) return;
   Envelope envelope{.run = run_id_, .generation = generation_, .session = session, .body = message};
   envelope.sequence = ++sequence_;
   absl::StatusOr<std::string> bytes = EncodeEnvelope(envelope);
-  if (!bytes.ok()) return LogError("a message could not be encoded: " + std::string(bytes.status().message()));
+  if (!bytes.ok())
+    return LogError("a message could not be encoded: " + std::string(bytes.status().message()));
   std::vector<Frame> frames;
   frames.emplace_back(std::move(*bytes));
-  server_->Send(route, std::move(frames));  // a full queue: the next heartbeat's answer says it again
+  server_->Send(route,
+                std::move(frames));  // a full queue: the next heartbeat's answer says it again
 }
 
 bool CoordinatorService::Do(const Request& request) {
@@ -309,7 +334,8 @@ bool CoordinatorService::Do(const Request& request) {
 
 bool CoordinatorService::DoCheckpoint(const StoreCheckpoint& request) {
   const State& state = core_->state();
-  Ledger ledger = state.ledger;  // leases do not outlive a generation: only what is committed counts in a checkpoint
+  Ledger ledger = state.ledger;  // leases do not outlive a generation: only what is committed
+                                 // counts in a checkpoint
   for (const auto& [session, unused] : state.sessions) ledger.Return(session);
   ByteWriter bytes;
   ledger.Encode(bytes);
@@ -323,11 +349,14 @@ bool CoordinatorService::DoCheckpoint(const StoreCheckpoint& request) {
 }
 
 void CoordinatorService::CheckSilence() {
-  const Duration limit = 10 * Seconds(1) * static_cast<int64_t>(options_.config.run.patience * 1000) / 1000;
+  const Duration limit =
+      10 * Seconds(1) * static_cast<int64_t>(options_.config.run.patience * 1000) / 1000;
   std::vector<SessionId> silent;
   for (const auto& [id, session] : core_->state().sessions) {
     auto [peer, is_new] = peers_.try_emplace(id);
-    if (is_new) peer->second.last_heard = Now();  // restored from the journal: it has the full time to come back
+    if (is_new)
+      peer->second.last_heard =
+          Now();  // restored from the journal: it has the full time to come back
     if (Now() - peer->second.last_heard > limit) silent.push_back(id);
   }
   for (SessionId id : silent) {
@@ -346,7 +375,8 @@ absl::StatusOr<std::string> CoordinatorService::Invite(uint32_t uses, uint64_t e
   invitation.expires_unix_s = expires_unix_s;
   invitation.uses = uses;
   invitation.one_off_secret = one_off.secret;
-  events_.Push(ShellEvent(EventBody(InviteEvent{invitation.id(), one_off.public_key, expires_unix_s, uses})));
+  events_.Push(ShellEvent(
+      EventBody(InviteEvent{invitation.id(), one_off.public_key, expires_unix_s, uses})));
   return EncodeInvitation(invitation);
 }
 
@@ -458,7 +488,8 @@ void CoordinatorService::PublishStatus() {
   const State& state = core_->state();
   RunStatus status;
   status.run = options_.config.run.name;
-  static constexpr const char* kPhases[] = {"", "waiting", "running", "finished", "stopped", "left"};
+  static constexpr const char* kPhases[] = {"",         "waiting", "running",
+                                            "finished", "stopped", "left"};
   status.phase = kPhases[static_cast<int>(state.phase) % 6];
   status.reason = state.reason;
   status.elapsed = Now() - epoch_;
@@ -470,11 +501,13 @@ void CoordinatorService::PublishStatus() {
   status.workers_total = state.sessions.size();
   most_workers_ = std::max<uint32_t>(most_workers_, static_cast<uint32_t>(state.sessions.size()));
   for (const auto& [id, session] : state.sessions) {
-    if (status.workers.size() < kMaxStatusWorkers) status.workers.push_back(RowOf(session, peers_[id]));
+    if (status.workers.size() < kMaxStatusWorkers)
+      status.workers.push_back(RowOf(session, peers_[id]));
   }
   status.history = history_;
   const Ledger::Totals& t = state.ledger.totals();
-  status.coverage = {t.committed, t.sealed, t.leased, t.free, t.discarded, t.quarantined, state.ledger.total()};
+  status.coverage = {t.committed,         t.sealed, t.leased, t.free, t.discarded, t.quarantined,
+                     state.ledger.total()};
   metrics_.SetWorkersLive(state.sessions.size());
   board_.Set(ToJson(status));
 }
@@ -501,13 +534,15 @@ CoordinatorService::Outcome CoordinatorService::MakeOutcome() const {
   if (most_workers_ > 0) {
     s.bytes_up_per_worker = up / most_workers_;
     s.bytes_down_per_worker = down / most_workers_;
-    s.fp32_allreduce_bytes_per_worker = Fp32AllReduceBytesPerWorker(steps / most_workers_, state.parameters, most_workers_);
+    s.fp32_allreduce_bytes_per_worker =
+        Fp32AllReduceBytesPerWorker(steps / most_workers_, state.parameters, most_workers_);
   }
   s.hash_checks = hash_checks_;
   s.hash_mismatches = hash_mismatches_;
   s.computing_percent = ComputingPercent();
   s.elapsed = Now() - epoch_;
-  s.checkpoint = options_.folder + "/" + CheckpointFolder(kCheckpoints, state.snapshot.id.version.value);
+  s.checkpoint =
+      options_.folder + "/" + CheckpointFolder(kCheckpoints, state.snapshot.id.version.value);
   s.sample_prompt = kSamplePrompt;
   s.sample_text = sample_.substr(std::min(sample_.size(), s.sample_prompt.size()));
   return outcome;

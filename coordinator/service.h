@@ -1,5 +1,6 @@
-// The coordinator's shell: receives, decodes, steps the core, makes the decisions durable, and only then sends and starts
-// what follows from them. One loop (the caller of Run) owns the core; sockets and the reducer have threads of their own.
+// The coordinator's shell: receives, decodes, steps the core, makes the decisions durable, and only
+// then sends and starts what follows from them. One loop (the caller of Run) owns the core; sockets
+// and the reducer have threads of their own.
 #pragma once
 
 #include <atomic>
@@ -52,7 +53,8 @@ class CoordinatorService {
     RunSummary summary;
   };
 
-  static absl::StatusOr<std::unique_ptr<CoordinatorService>> Start(const Options& options, Observer observer);
+  static absl::StatusOr<std::unique_ptr<CoordinatorService>> Start(const Options& options,
+                                                                   Observer observer);
   ~CoordinatorService();
 
   // Until the run is finished, `stop` is set, or something makes it impossible to go on.
@@ -108,7 +110,7 @@ class CoordinatorService {
 
   const Options options_;
   const Observer observer_;
-  std::string run_id_;      // these two are fixed once the run is open: any thread may read them
+  std::string run_id_;  // these two are fixed once the run is open: any thread may read them
   Generation generation_;
   std::unique_ptr<RunFolder> folder_;
   std::unique_ptr<Journal> journal_;

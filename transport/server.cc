@@ -28,7 +28,7 @@ using Clock = std::chrono::steady_clock;
 constexpr int kReceiveBatch = 256;  // messages before the other sources get their turn
 constexpr Duration kSampleEvery = Milliseconds(250);
 constexpr int kBacklog = 1024;  // a fleet that reconnects at once, before accept
-constexpr int kRetryMs = 5;  // a connection whose pipe was full is tried again
+constexpr int kRetryMs = 5;     // a connection whose pipe was full is tried again
 constexpr rlim_t kOtherDescriptors = 128;
 // ZeroMQ names connections with a zero byte and a counter. A client cannot choose such a name.
 constexpr size_t kRouteBytes = 5;

@@ -1,7 +1,5 @@
 #include "worker/service.h"
 
-#include <sodium.h>
-
 #include <algorithm>
 #include <chrono>
 
@@ -17,23 +15,17 @@ namespace {
 
 constexpr Duration kBeatEvery = Seconds(1);
 constexpr Duration kFlushTime = Milliseconds(300);  // for the last messages of a leaving worker
-constexpr Duration kLeaveTime = Seconds(5);         // for the coordinator to take note of a planned leave
+constexpr Duration kLeaveTime = Seconds(5);  // for the coordinator to take note of a planned leave
 
 int64_t MonotonicNs() {
-  return std::chrono::duration_cast<Duration>(std::chrono::steady_clock::now().time_since_epoch()).count();
-}
-
-ProcessId RandomProcess() {
-  ProcessId id;
-  randombytes_buf(&id.high, sizeof id.high);
-  randombytes_buf(&id.low, sizeof id.low);
-  return id;
+  return std::chrono::duration_cast<Duration>(std::chrono::steady_clock::now().time_since_epoch())
+      .count();
 }
 
 }  // namespace
 
 WorkerService::WorkerService(Options options) : options_(std::move(options)) {
-  core_ = std::make_unique<Worker>(WorkerIdentity{.process = RandomProcess(),
+  core_ = std::make_unique<Worker>(WorkerIdentity{.process = options_.process,
                                                   .name = options_.name,
                                                   .software = "longhaul 0.1.0",
                                                   .memory_bytes = options_.memory_bytes,
@@ -55,15 +47,19 @@ absl::StatusOr<WorkerService::Outcome> WorkerService::Run(const std::atomic<bool
   std::optional<int64_t> leave_by;
   while (!exit_ && !failure_) {
     const int64_t now = MonotonicNs();
-    if (auto event = events_.PopFor(Duration(std::clamp<int64_t>(next_beat - now, 0, 100'000'000)))) Handle(std::move(*event));
+    if (auto event = events_.PopFor(Duration(std::clamp<int64_t>(next_beat - now, 0, 100'000'000))))
+      Handle(std::move(*event));
     if (std::exchange(switch_key_, false)) RETURN_IF_ERROR(Connect(!enrolling_));
     if (stop && !leave_by) {
       leave_by = MonotonicNs() + kLeaveTime.count();
       Step(LeaveWanted{"stopped by its owner"});
     }
-    if (leave_by && MonotonicNs() > *leave_by) exit_ = ExitWorker{true, std::nullopt, "left without an answer"};
-    if (!joined_ && options_.give_up > Duration(0) && MonotonicNs() - started > options_.give_up.count()) {
-      return absl::UnavailableError("could not join " + options_.invitation.addresses[address_] + ": " + last_problem_);
+    if (leave_by && MonotonicNs() > *leave_by)
+      exit_ = ExitWorker{true, std::nullopt, "left without an answer"};
+    if (!joined_ && options_.give_up > Duration(0) &&
+        MonotonicNs() - started > options_.give_up.count()) {
+      return absl::UnavailableError("could not join " + options_.invitation.addresses[address_] +
+                                    ": " + last_problem_);
     }
     if (MonotonicNs() < next_beat) continue;
     next_beat = MonotonicNs() + kBeatEvery.count();
@@ -77,15 +73,19 @@ absl::StatusOr<WorkerService::Outcome> WorkerService::Run(const std::atomic<bool
 
 // ---- connecting ----
 
-absl::StatusOr<std::unique_ptr<DealerClient>> WorkerService::StartClient(bool bulk, const CurveKeyPair& keys,
-                                                                         const std::string& address) {
+absl::StatusOr<std::unique_ptr<DealerClient>> WorkerService::StartClient(
+    bool bulk, const CurveKeyPair& keys, const std::string& address) {
   ClientOptions o;
   o.address = address;
   o.server_key = options_.invitation.server_key;
   o.keys = keys;
   o.uplink_bytes_per_s = bulk ? options_.uplink_bytes_per_s : 0;
-  o.on_message = [this](std::vector<Frame>&& frames) { events_.TryPush(ShellEvent(Inbox{std::move(frames)})); };
-  o.on_event = [this, bulk](const ConnectionEvent& e) { events_.Push(ShellEvent(Connection{bulk, e})); };
+  o.on_message = [this](std::vector<Frame>&& frames) {
+    events_.TryPush(ShellEvent(Inbox{std::move(frames)}));
+  };
+  o.on_event = [this, bulk](const ConnectionEvent& e) {
+    events_.Push(ShellEvent(Connection{bulk, e}));
+  };
   if (bulk) o.on_room = [this] { events_.Push(ShellEvent(Room{})); };
   return DealerClient::Start(std::move(o));
 }
@@ -114,7 +114,8 @@ void WorkerService::OnConnection(const Connection& connection) {
   if (e.change == ConnectionChange::kConnected) {
     last_heard_ns_ = MonotonicNs();
     if (connection.bulk) {
-      for (auto& [id, upload] : uploads_) upload.outgoing = Outgoing(upload.sizes);  // credit of the old one lapsed
+      for (auto& [id, upload] : uploads_)
+        upload.outgoing = Outgoing(upload.sizes);  // credit of the old one lapsed
       return AskForChunks(/*new_attempt=*/true);
     }
     return enrolling_ ? SendEnroll() : Step(WorkerConnected{});
@@ -122,11 +123,14 @@ void WorkerService::OnConnection(const Connection& connection) {
   if (connection.bulk) return;
   last_problem_ = e.reason;
   if (e.change == ConnectionChange::kNotAllowed && !joined_) {
-    if (enrolling_) return Fail(absl::PermissionDeniedError("the invitation is not valid any more (used up, expired or revoked): " + e.reason));
+    if (enrolling_)
+      return Fail(absl::PermissionDeniedError(
+          "the invitation is not valid any more (used up, expired or revoked): " + e.reason));
     switch_key_ = true;  // our own key is not known there yet: use the invitation
   } else if (e.change == ConnectionChange::kWrongServer && !joined_) {
     Fail(absl::PermissionDeniedError("wrong coordinator: " + e.reason));
-  } else if (e.change == ConnectionChange::kUnreachable && !joined_ && options_.invitation.addresses.size() > 1) {
+  } else if (e.change == ConnectionChange::kUnreachable && !joined_ &&
+             options_.invitation.addresses.size() > 1) {
     address_ = (address_ + 1) % options_.invitation.addresses.size();
     enrolling_ = !enrolling_;
     switch_key_ = true;  // the same key, the next address
@@ -140,15 +144,17 @@ void WorkerService::SendEnroll() {
                 .key = options_.keys.public_key,
                 .ed25519_public = options_.signing_keys.public_key,
                 .name = options_.name};
-  const std::string statement =
-      EnrollmentStatement(invitation.run_id(), enroll.invitation, enroll.key, enroll.ed25519_public);
+  const std::string statement = EnrollmentStatement(invitation.run_id(), enroll.invitation,
+                                                    enroll.key, enroll.ed25519_public);
   enroll.signature = options_.signing_keys.Sign(AsBytes(statement));
   Send(control_.get(), enroll);
 }
 
 bool WorkerService::Send(DealerClient* client, const Message& message) {
   if (!client) return false;
-  Envelope envelope{.run = options_.invitation.run_id(), .generation = core_->generation(), .session = core_->session()};
+  Envelope envelope{.run = options_.invitation.run_id(),
+                    .generation = core_->generation(),
+                    .session = core_->session()};
   envelope.sequence = ++sequence_;
   envelope.body = message;
   absl::StatusOr<std::string> bytes = EncodeEnvelope(envelope);
@@ -189,7 +195,8 @@ void WorkerService::OnFrames(const std::vector<Frame>& frames) {
   last_heard_ns_ = MonotonicNs();
   if (frames.size() == 2) return OnChunk(frames);
   absl::StatusOr<Envelope> envelope = DecodeEnvelope(frames[0].bytes());
-  if (!envelope.ok()) return LogDebug("a message was refused: " + std::string(envelope.status().message()));
+  if (!envelope.ok())
+    return LogDebug("a message was refused: " + std::string(envelope.status().message()));
   if (envelope->run == options_.invitation.run_id()) OnMessage(*envelope);
 }
 
@@ -209,7 +216,9 @@ void WorkerService::OnMessage(const Envelope& envelope) {
   }
   if (std::holds_alternative<Welcome>(envelope.body) && !joined_) {
     joined_ = true;
-    if (options_.say) options_.say("joined run " + std::get<Welcome>(envelope.body).config.run.name + " as " + options_.name);
+    if (options_.say)
+      options_.say("joined run " + std::get<Welcome>(envelope.body).config.run.name + " as " +
+                   options_.name);
   }
   Step(WorkerReceived{envelope.generation, envelope.sequence, envelope.body});
 }
@@ -230,7 +239,8 @@ void WorkerService::Do(const WorkerRequest& request) {
     exit_ = *exit;
     return;
   }
-  const bool needs_object = std::holds_alternative<LoadState>(request) || std::holds_alternative<ApplyCommit>(request);
+  const bool needs_object =
+      std::holds_alternative<LoadState>(request) || std::holds_alternative<ApplyCommit>(request);
   training_->Start(request, needs_object ? std::exchange(fetched_, nullptr) : nullptr);
 }
 
@@ -249,7 +259,9 @@ void WorkerService::Load(const LoadData& load) {
   codec_up_ = static_cast<uint32_t>(*CodecByName(load.config.sync.codec));
   training_ = std::make_unique<TrainingThread>(
       TrainingThread::Options{load.config, std::move(*trainer), std::move(corpus)},
-      [this](WorkerEvent event, Chunks chunks) { events_.Push(ShellEvent(Answer{std::move(event), std::move(chunks)})); });
+      [this](WorkerEvent event, Chunks chunks) {
+        events_.Push(ShellEvent(Answer{std::move(event), std::move(chunks)}));
+      });
   Step(loaded);
 }
 
@@ -272,15 +284,18 @@ void WorkerService::Beat() {
   }
   if (core_->session().value != 0) Send(control_.get(), h);
   if (!enrolling_ && control_ && control_->connected()) Step(WorkerTick{});
-  if (download_ && MonotonicNs() - download_->last_chunk_ns > kDownloadStall.count()) AskForChunks(/*new_attempt=*/true);
+  if (download_ && MonotonicNs() - download_->last_chunk_ns > kDownloadStall.count())
+    AskForChunks(/*new_attempt=*/true);
 }
 
 // ---- objects that come ----
 
 void WorkerService::StartDownload(const ObjectInfo& object) {
-  auto receiver = ChunkReceiver::Create({object.chunks, object.bytes, object.root, kDownloadWindowBytes});
+  auto receiver =
+      ChunkReceiver::Create({object.chunks, object.bytes, object.root, kDownloadWindowBytes});
   if (!receiver.ok()) return Fail(receiver.status());
-  download_ = Download{object, std::move(*receiver), std::make_shared<std::vector<std::string>>(object.chunks)};
+  download_ = Download{object, std::move(*receiver),
+                       std::make_shared<std::vector<std::string>>(object.chunks)};
   AskForChunks(/*new_attempt=*/true);
 }
 
@@ -291,7 +306,8 @@ void WorkerService::AskForChunks(bool new_attempt) {
   if (new_attempt) {
     receiver.StartAttempt();
     download_->last_chunk_ns = MonotonicNs();
-    for (const ChunkSpan& s : receiver.MissingRuns(kMaxMissingRuns)) fetch.missing.push_back({s.first, s.count});
+    for (const ChunkSpan& s : receiver.MissingRuns(kMaxMissingRuns))
+      fetch.missing.push_back({s.first, s.count});
   }
   fetch.attempt = receiver.attempt();
   fetch.granted_bytes = receiver.GrantedBytes();
@@ -300,11 +316,14 @@ void WorkerService::AskForChunks(bool new_attempt) {
 
 void WorkerService::OnChunk(const std::vector<Frame>& frames) {
   absl::StatusOr<ChunkHeader> header = DecodeChunkHeader(frames[0].bytes());
-  if (!download_ || !header.ok() || header->bytes != frames[1].size() || header->kind != download_->object.id.kind) return;
+  if (!download_ || !header.ok() || header->bytes != frames[1].size() ||
+      header->kind != download_->object.id.kind)
+    return;
   if (Xxh3(frames[1].bytes()) != header->checksum) return;
   ChunkReceiver& receiver = download_->receiver;
   if (header->transfer != receiver.attempt()) return;  // of something else, or late
-  if (receiver.Accept(header->transfer, header->chunk, frames[1].bytes()) == ChunkReceiver::Verdict::kNew) {
+  if (receiver.Accept(header->transfer, header->chunk, frames[1].bytes()) ==
+      ChunkReceiver::Verdict::kNew) {
     (*download_->chunks)[header->chunk] = frames[1].ToString();
     download_->last_chunk_ns = MonotonicNs();
   }
@@ -327,7 +346,9 @@ void WorkerService::OnChunk(const std::vector<Frame>& frames) {
 
 void WorkerService::OnFetch(const Fetch& fetch) {
   auto it = uploads_.find(fetch.object.contribution);
-  if (fetch.object.kind != ObjectKind::kContribution || it == uploads_.end() || it->second.object != fetch.object) return;
+  if (fetch.object.kind != ObjectKind::kContribution || it == uploads_.end() ||
+      it->second.object != fetch.object)
+    return;
   std::vector<ChunkSpan> missing;
   for (const ChunkRun& run : fetch.missing) missing.push_back({run.first, run.count});
   if (!it->second.outgoing.OnFetch(fetch.attempt, missing, fetch.granted_bytes).ok()) return;
@@ -337,7 +358,8 @@ void WorkerService::OnFetch(const Fetch& fetch) {
 void WorkerService::Pump(Upload& upload) {
   while (std::optional<uint32_t> chunk = upload.outgoing.Next()) {
     const std::string& payload = (*upload.chunks)[*chunk];
-    ChunkHeader header{.kind = ObjectKind::kContribution, .transfer = upload.outgoing.attempt(), .chunk = *chunk};
+    ChunkHeader header{
+        .kind = ObjectKind::kContribution, .transfer = upload.outgoing.attempt(), .chunk = *chunk};
     header.codec = codec_up_;
     header.elements = std::min(kChunkElements, parameters_ - *chunk * kChunkElements);
     header.bytes = payload.size();

@@ -1,5 +1,5 @@
-// A worker's shell: connects (and enrolls when its key is not known yet), steps the core, fetches objects, sends chunks, and
-// runs the trainer thread. One loop (the caller of Run) owns the core.
+// A worker's shell: connects (and enrolls when its key is not known yet), steps the core, fetches
+// objects, sends chunks, and runs the trainer thread. One loop (the caller of Run) owns the core.
 #pragma once
 
 #include <array>
@@ -28,7 +28,7 @@ namespace longhaul {
 inline constexpr size_t kMaxWorkerEvents = 16384;
 inline constexpr uint64_t kDownloadWindowBytes = 4 * 1024 * 1024;
 inline constexpr Duration kDownloadStall = Seconds(5);  // without a chunk: ask again
-inline constexpr size_t kMaxUploads = 4;                // coded contributions kept; one is undecided at a time
+inline constexpr size_t kMaxUploads = 4;  // coded contributions kept; one is undecided at a time
 
 class WorkerService {
  public:
@@ -36,6 +36,7 @@ class WorkerService {
     Invitation invitation;
     CurveKeyPair keys;
     SigningKeyPair signing_keys;
+    ProcessId process;  // random, drawn once per process
     std::string name;
     uint32_t threads = 1;
     uint64_t memory_bytes = 0;
@@ -43,9 +44,12 @@ class WorkerService {
     Duration give_up{0};              // without ever having joined; 0: never
     bool toy = false;
     // Finds the run's data by its identity; null for the toy trainer. On the loop's thread, once.
-    std::function<absl::StatusOr<std::shared_ptr<const Corpus>>(const RunConfig&, const Digest& identity)> load_data;
+    std::function<absl::StatusOr<std::shared_ptr<const Corpus>>(const RunConfig&,
+                                                                const Digest& identity)>
+        load_data;
     // Makes the trainer for `parameters` parameters. Refuses what does not fit this machine.
-    std::function<absl::StatusOr<std::unique_ptr<Trainer>>(const RunConfig&, uint64_t parameters)> make_trainer;
+    std::function<absl::StatusOr<std::unique_ptr<Trainer>>(const RunConfig&, uint64_t parameters)>
+        make_trainer;
     std::function<void(const std::string&)> say;  // progress for people
   };
   struct Outcome {
@@ -57,8 +61,8 @@ class WorkerService {
   explicit WorkerService(Options options);
   ~WorkerService();
 
-  // Until the run ends, the coordinator refuses us for good, or `stop` is set (then a clean leave). An error status: what
-  // was missing here (data, memory, a coordinator that never answered).
+  // Until the run ends, the coordinator refuses us for good, or `stop` is set (then a clean leave).
+  // An error status: what was missing here (data, memory, a coordinator that never answered).
   absl::StatusOr<Outcome> Run(const std::atomic<bool>& stop);
 
  private:
@@ -89,7 +93,8 @@ class WorkerService {
   };
 
   absl::Status Connect(bool enrolling);
-  absl::StatusOr<std::unique_ptr<DealerClient>> StartClient(bool bulk, const CurveKeyPair& keys, const std::string& address);
+  absl::StatusOr<std::unique_ptr<DealerClient>> StartClient(bool bulk, const CurveKeyPair& keys,
+                                                            const std::string& address);
   void Handle(ShellEvent&& event);
   void OnConnection(const Connection& connection);
   void OnFrames(const std::vector<Frame>& frames);
@@ -118,17 +123,17 @@ class WorkerService {
   size_t address_ = 0;
   uint64_t sequence_ = 0;
   std::optional<Download> download_;
-  Chunks fetched_;                  // the object that the core has been told is here
+  Chunks fetched_;  // the object that the core has been told is here
   std::map<ContributionId, Upload> uploads_;
   uint64_t parameters_ = 0;
   uint32_t codec_up_ = 0;
   std::optional<absl::Status> failure_;
   std::optional<ExitWorker> exit_;
   bool joined_ = false;
-  std::string last_problem_;        // of connecting, for people
+  std::string last_problem_;  // of connecting, for people
   std::string said_;
   int64_t last_heard_ns_ = 0;
-  uint64_t old_bytes_sent_ = 0;     // of clients that were replaced
+  uint64_t old_bytes_sent_ = 0;  // of clients that were replaced
   uint64_t old_bytes_received_ = 0;
 };
 
