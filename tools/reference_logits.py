@@ -49,8 +49,9 @@ def rotate(x, theta):
 def attention(x, layer, config):
     positions, heads = len(x), config["num_attention_heads"]
     kv_heads = config["num_key_value_heads"]
-    q = rotate((x @ layer("self_attn.q_proj").T).reshape(positions, heads, -1), config["rope_theta"])
-    k = rotate((x @ layer("self_attn.k_proj").T).reshape(positions, kv_heads, -1), config["rope_theta"])
+    base = config["rope_theta"]
+    q = rotate((x @ layer("self_attn.q_proj").T).reshape(positions, heads, -1), base)
+    k = rotate((x @ layer("self_attn.k_proj").T).reshape(positions, kv_heads, -1), base)
     v = (x @ layer("self_attn.v_proj").T).reshape(positions, kv_heads, -1)
     mask = np.triu(np.full((positions, positions), -np.inf), 1)
     mixed = np.empty_like(q)

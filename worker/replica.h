@@ -1,8 +1,8 @@
-// A worker's copies of the model and the arithmetic of DESIGN 5, steps 3 and 9. Drives the
-// trainer's θ.
+// A worker's copies of the model and the arithmetic of a round (docs/ARCHITECTURE.md).
+// Drives the trainer's θ.
 //
-// Thread rule: the trainer thread makes every call. Memory: four float32 copies of the fragment (θ̄,
-// outer momentum, residual, θ as sent) plus the coded contribution, beside what the trainer holds.
+// Thread rule: the trainer thread makes every call. Memory: four float32 copies of the fragment
+// (θ̄, outer momentum, residual, θ as sent) plus the coded contribution, beside the trainer's.
 #pragma once
 
 #include <cstdint>
@@ -32,8 +32,8 @@ class Replica {
   // `trainer` outlives the replica.
   Replica(Options options, Trainer& trainer);
 
-  // θ̄ and momentum from a snapshot's chunks (θ̄ ‖ b, raw float32, kChunkElements each); θ = θ̄. The
-  // residual stays, a sent contribution is forgotten. InvalidArgument when sizes do not fit or a
+  // θ̄ and momentum from a snapshot's chunks (θ̄ ‖ b, raw float32, kChunkElements each); θ = θ̄.
+  // The residual stays, a sent contribution is forgotten. InvalidArgument when sizes do not fit or a
   // value is not finite.
   absl::Status Load(Version version, const std::vector<std::string>& chunks);
 
