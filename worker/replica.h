@@ -32,9 +32,9 @@ class Replica {
   // `trainer` outlives the replica.
   Replica(Options options, Trainer& trainer);
 
-  // θ̄ and momentum from a snapshot's chunks (θ̄ ‖ b, raw float32, kChunkElements each); θ = θ̄.
-  // The residual stays, a sent contribution is forgotten. InvalidArgument when sizes do not fit or a
-  // value is not finite.
+  // θ̄ and momentum from a snapshot's chunks (θ̄ ‖ b, raw float32, kChunkElements each);
+  // θ = θ̄. The residual stays, a sent contribution is forgotten. InvalidArgument when sizes do
+  // not fit or a value is not finite.
   absl::Status Load(Version version, const std::vector<std::string>& chunks);
 
   struct Coded {
