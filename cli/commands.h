@@ -22,6 +22,7 @@ void AddConfig(CLI::App& app, Command& command);
 void AddCoordinator(CLI::App& app, Command& command);
 void AddDemo(CLI::App& app, Command& command);
 void AddDoctor(CLI::App& app, Command& command);
+void AddInvite(CLI::App& app, Command& command);
 void AddJoin(CLI::App& app, Command& command);
 void AddStatus(CLI::App& app, Command& command);
 

@@ -37,6 +37,7 @@ int Main(int argc, char** argv) {
   AddInit(app, command);
   AddConfig(app, command);
   AddCoordinator(app, command);
+  AddInvite(app, command);
   AddJoin(app, command);
   AddStatus(app, command);
   AddDoctor(app, command);

@@ -19,8 +19,6 @@
 namespace longhaul {
 namespace {
 
-constexpr char kServerKey[] = "keys/server.key";
-
 std::string Hex16(uint64_t value) {
   ByteWriter w;
   w.U64(value);
@@ -165,10 +163,13 @@ absl::StatusOr<std::unique_ptr<RunFolder>> RunFolder::Open(const std::string& pa
                                          "; stop it first");
   }
   RETURN_IF_ERROR(folder->storage_->MakeFolder("keys"));
-  if (!folder->storage_->Exists(kServerKey)) {
-    RETURN_IF_ERROR(WriteKeyFile(path + "/" + kServerKey, CurveKeyPair::Generate()));
+  for (const auto& [name, keys] :
+       {std::pair(kServerKey, &folder->keys_), std::pair(kAdminKey, &folder->admin_keys_)}) {
+    if (!folder->storage_->Exists(name)) {
+      RETURN_IF_ERROR(WriteKeyFile(path + "/" + name, CurveKeyPair::Generate()));
+    }
+    ASSIGN_OR_RETURN(*keys, ReadCurveKeyFile(path + "/" + name));
   }
-  ASSIGN_OR_RETURN(folder->keys_, ReadCurveKeyFile(path + "/" + kServerKey));
   return folder;
 }
 

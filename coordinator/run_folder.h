@@ -23,6 +23,10 @@ namespace longhaul {
 
 inline constexpr char kCheckpoints[] = "checkpoints";
 inline constexpr char kReducerFolder[] = "reducer";
+inline constexpr char kServerKey[] = "keys/server.key";
+inline constexpr char kAdminKey[] = "keys/admin.key";
+// One line for commands on the same machine: "host:port run-id addresses".
+inline constexpr char kEndpoint[] = "endpoint";
 
 class RunFolder {
  public:
@@ -35,6 +39,7 @@ class RunFolder {
   const std::string& path() const { return path_; }
   Storage& storage() { return *storage_; }
   const CurveKeyPair& keys() const { return keys_; }
+  const CurveKeyPair& admin_keys() const { return admin_keys_; }
 
  private:
   RunFolder() = default;
@@ -42,6 +47,7 @@ class RunFolder {
   int lock_ = -1;
   std::unique_ptr<Storage> storage_;
   CurveKeyPair keys_;
+  CurveKeyPair admin_keys_;
 };
 
 // The state object of one version: what a joiner fetches; its root is the state hash.

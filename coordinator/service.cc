@@ -111,8 +111,11 @@ absl::Status CoordinatorService::StartServer() {
   o.key_table = &key_table_;
   o.on_message = [this](Inbound&& inbound) { OnMessage(std::move(inbound)); };
   o.on_room = [this](const std::string& route) { reducer_->Room(route); };
+  key_table_.Add(folder_->admin_keys().public_key, Role::kAdmin);
   ASSIGN_OR_RETURN(server_, RouterServer::Start(std::move(o)));
-  return absl::OkStatus();
+  std::string endpoint = "127.0.0.1:" + std::to_string(server_->port()) + " " + run_id_;
+  for (const std::string& address : JoinAddresses()) endpoint += " " + address;
+  return WriteAtomically(folder_->storage(), kEndpoint, AsBytes(endpoint + "\n"));
 }
 
 // On the socket thread: chunks go to the reducer, everything else to the loop. What does not fit is
@@ -180,6 +183,7 @@ void CoordinatorService::HandleInbound(const Inbound& inbound) {
 void CoordinatorService::HandleEnvelope(const Inbound& inbound, const Envelope& envelope) {
   if (const auto* enroll = std::get_if<Enroll>(&envelope.body))
     return HandleEnroll(inbound, *enroll);
+  if (inbound.role == Role::kAdmin) return HandleAdmin(inbound, envelope);
   if (inbound.role != Role::kWorker) return;
   if (const auto* hello = std::get_if<Hello>(&envelope.body)) return HandleHello(inbound, *hello);
   if (const auto* fetch = std::get_if<Fetch>(&envelope.body)) {
@@ -200,6 +204,16 @@ void CoordinatorService::HandleEnroll(const Inbound& inbound, const Enroll& enro
       inbound.role == Role::kInvitation && InvitationId(inbound.user) == enroll.invitation;
   replies_[1] = inbound.route;
   Step(std::move(event));
+}
+
+void CoordinatorService::HandleAdmin(const Inbound& inbound, const Envelope& envelope) {
+  replies_[1] = inbound.route;
+  if (const auto* invite = std::get_if<AdminInvite>(&envelope.body)) {
+    Step(InviteEvent{ReplyTo{1}, invite->invitation, invite->one_off_key, invite->expires_unix_s,
+                     invite->uses});
+  } else if (const auto* revoke = std::get_if<AdminRevoke>(&envelope.body)) {
+    Step(RevokeEvent{ReplyTo{1}, revoke->invitation});
+  }
 }
 
 void CoordinatorService::HandleHello(const Inbound& inbound, const Hello& hello) {
@@ -365,18 +379,19 @@ void CoordinatorService::CheckSilence() {
   }
 }
 
+std::vector<std::string> CoordinatorService::JoinAddresses() const {
+  const std::string& advertise = options_.config.network.advertise;
+  return advertise.empty() ? ReachableAddresses(server_->address())
+                           : std::vector<std::string>{advertise};
+}
+
 absl::StatusOr<std::string> CoordinatorService::Invite(uint32_t uses, uint64_t expires_unix_s) {
   const CurveKeyPair one_off = CurveKeyPair::Generate();
-  Invitation invitation;
-  const std::string& advertise = options_.config.network.advertise;
-  invitation.addresses = {advertise.empty() ? server_->address() : advertise};
-  invitation.server_key = folder_->keys().public_key;
-  if (!FromHex(run_id_, invitation.run)) return absl::InternalError("the run id is not hex");
-  invitation.expires_unix_s = expires_unix_s;
-  invitation.uses = uses;
-  invitation.one_off_secret = one_off.secret;
-  events_.Push(ShellEvent(
-      EventBody(InviteEvent{invitation.id(), one_off.public_key, expires_unix_s, uses})));
+  ASSIGN_OR_RETURN(Invitation invitation,
+                   MakeInvitation(JoinAddresses(), folder_->keys().public_key, run_id_, one_off,
+                                  uses, expires_unix_s));
+  events_.Push(ShellEvent(EventBody(
+      InviteEvent{std::nullopt, invitation.id(), one_off.public_key, expires_unix_s, uses})));
   return EncodeInvitation(invitation);
 }
 

@@ -93,6 +93,7 @@ class CoordinatorService {
   void HandleSession(const Inbound& inbound, const Envelope& envelope);
   void HandleHeartbeat(SessionId session, const Heartbeat& heartbeat);
   void HandleEnroll(const Inbound& inbound, const Enroll& enroll);
+  void HandleAdmin(const Inbound& inbound, const Envelope& envelope);
   void HandleHello(const Inbound& inbound, const Hello& hello);
   void Step(EventBody body);
   bool Do(const Request& request);  // false: a queue is full
@@ -106,6 +107,7 @@ class CoordinatorService {
   void PublishStatus();
   double ComputingPercent() const;
   Outcome MakeOutcome() const;
+  std::vector<std::string> JoinAddresses() const;
   Timestamp Now() const;
 
   const Options options_;

@@ -28,6 +28,9 @@ wire::Refused* Slot(wire::Envelope* e, const Refused&) { return e->mutable_refus
 wire::Enrolled* Slot(wire::Envelope* e, const Enrolled&) { return e->mutable_enrolled(); }
 wire::Welcome* Slot(wire::Envelope* e, const Welcome&) { return e->mutable_welcome(); }
 wire::Assignment* Slot(wire::Envelope* e, const Assignment&) { return e->mutable_assignment(); }
+wire::AdminInvite* Slot(wire::Envelope* e, const AdminInvite&) { return e->mutable_admin_invite(); }
+wire::AdminRevoke* Slot(wire::Envelope* e, const AdminRevoke&) { return e->mutable_admin_revoke(); }
+wire::AdminDone* Slot(wire::Envelope* e, const AdminDone&) { return e->mutable_admin_done(); }
 
 template <class Struct, class WireMessage>
 absl::Status BodyFromProto(const WireMessage& in, Message* out) {
@@ -60,6 +63,12 @@ absl::Status BodyFromProto(const wire::Envelope& in, Message* out) {
       return BodyFromProto<Welcome>(in.welcome(), out);
     case wire::Envelope::kAssignment:
       return BodyFromProto<Assignment>(in.assignment(), out);
+    case wire::Envelope::kAdminInvite:
+      return BodyFromProto<AdminInvite>(in.admin_invite(), out);
+    case wire::Envelope::kAdminRevoke:
+      return BodyFromProto<AdminRevoke>(in.admin_revoke(), out);
+    case wire::Envelope::kAdminDone:
+      return BodyFromProto<AdminDone>(in.admin_done(), out);
     case wire::Envelope::BODY_NOT_SET:
       break;
   }

@@ -101,7 +101,6 @@ void ToProto(const Welcome& in, wire::Welcome* out) {
   out->set_config(EncodeRunConfig(in.config));
   out->set_data_identity(BytesOf(in.data_identity));
   out->set_parameters(in.parameters);
-  out->set_keep_residual(in.keep_residual);
   out->set_heartbeat_every_ns(static_cast<uint64_t>(in.heartbeat_every.count()));
   out->set_silence_limit_ns(static_cast<uint64_t>(in.silence_limit.count()));
 }
@@ -112,7 +111,6 @@ absl::Status FromProto(const wire::Welcome& in, Welcome* out) {
   ASSIGN_OR_RETURN(out->config, DecodeRunConfig(AsBytes(in.config())));
   RETURN_IF_ERROR(FixedFromBytes(in.data_identity(), &out->data_identity));
   out->parameters = in.parameters();
-  out->keep_residual = in.keep_residual();
   RETURN_IF_ERROR(DurationFromProto(in.heartbeat_every_ns(), &out->heartbeat_every));
   return DurationFromProto(in.silence_limit_ns(), &out->silence_limit);
 }

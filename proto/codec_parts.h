@@ -23,6 +23,9 @@ void ToProto(const Refused& in, wire::Refused* out);
 void ToProto(const Enrolled& in, wire::Enrolled* out);
 void ToProto(const Welcome& in, wire::Welcome* out);
 void ToProto(const Assignment& in, wire::Assignment* out);
+void ToProto(const AdminInvite& in, wire::AdminInvite* out);
+void ToProto(const AdminRevoke& in, wire::AdminRevoke* out);
+void ToProto(const AdminDone& in, wire::AdminDone* out);
 
 absl::Status FromProto(const wire::Enroll& in, Enroll* out);
 absl::Status FromProto(const wire::Hello& in, Hello* out);
@@ -36,6 +39,9 @@ absl::Status FromProto(const wire::Refused& in, Refused* out);
 absl::Status FromProto(const wire::Enrolled& in, Enrolled* out);
 absl::Status FromProto(const wire::Welcome& in, Welcome* out);
 absl::Status FromProto(const wire::Assignment& in, Assignment* out);
+absl::Status FromProto(const wire::AdminInvite& in, AdminInvite* out);
+absl::Status FromProto(const wire::AdminRevoke& in, AdminRevoke* out);
+absl::Status FromProto(const wire::AdminDone& in, AdminDone* out);
 
 // The parts that several messages share (codec_shared.cc).
 void ToProto(const Generation& in, wire::Generation* out);

@@ -122,6 +122,24 @@ struct Leave {
   auto operator<=>(const Leave&) const = default;
 };
 
+// ---- operator (admin.key) -> coordinator, and the answer ----
+
+struct AdminInvite {
+  std::string invitation;  // its id
+  WorkerKey one_off_key;
+  uint64_t expires_unix_s = 0;
+  uint32_t uses = 0;
+  auto operator<=>(const AdminInvite&) const = default;
+};
+struct AdminRevoke {
+  std::string invitation;
+  auto operator<=>(const AdminRevoke&) const = default;
+};
+struct AdminDone {
+  std::string error;  // empty: it is durable
+  auto operator<=>(const AdminDone&) const = default;
+};
+
 // ---- both ways ----
 
 // The receiver of a large object asks for chunks. `attempt` is new for every connection; within an
@@ -179,7 +197,6 @@ struct Welcome {
   RunConfig config;
   Digest data_identity{};
   uint64_t parameters = 0;  // of the whole model
-  bool keep_residual = false;
   Duration heartbeat_every{0};
   Duration silence_limit{0};  // after this long without our answer, reconnect
   auto operator<=>(const Welcome&) const = default;
@@ -244,7 +261,7 @@ struct Assignment {
 };
 
 using Message = std::variant<Enroll, Hello, Heartbeat, ContributionReady, RequestDone, Leave, Fetch,
-                             FetchRefused, Refused, Enrolled, Welcome, Assignment>;
+                             FetchRefused, Refused, Enrolled, Welcome, Assignment, AdminInvite, AdminRevoke, AdminDone>;
 
 struct Envelope {
   uint32_t protocol_version = kProtocolVersion;

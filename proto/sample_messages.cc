@@ -48,7 +48,6 @@ Welcome SampleWelcome() {
   w.config = SampleRunConfig();
   w.data_identity = Filled<32>(77);
   w.parameters = 1'234'567;
-  w.keep_residual = true;
   w.heartbeat_every = Milliseconds(500);
   w.silence_limit = Seconds(20);
   return w;
@@ -72,6 +71,9 @@ std::vector<Message> SampleBodies() {
       ready,
       RequestDone{{8}, 1.75, 4096, std::string("\xFE\x00\x80", 3), "out of memory"},
       Leave{"told to finish"},
+      AdminInvite{"0123456789abcdef", {Filled<32>(11)}, 1'800'000'000, 9},
+      AdminRevoke{"0123456789abcdef"},
+      AdminDone{"no such invitation"},
       fetch,
       FetchRefused{SampleObject(ObjectKind::kState).id, "gone"},
       Refused{RefusalCode::kWrongGeneration, "another generation"},

@@ -1,5 +1,8 @@
 #include "transport/invitation.h"
 
+#include <arpa/inet.h>
+#include <ifaddrs.h>
+#include <net/if.h>
 #include <sodium.h>
 
 #include "absl/strings/str_cat.h"
@@ -175,6 +178,43 @@ absl::Status CheckAddress(std::string_view address, bool any_port) {
     return refused("has no valid port");
   }
   return absl::OkStatus();
+}
+
+absl::StatusOr<Invitation> MakeInvitation(std::vector<std::string> addresses,
+                                          const WorkerKey& server_key, std::string_view run_id,
+                                          const CurveKeyPair& one_off, uint32_t uses,
+                                          uint64_t expires_unix_s) {
+  Invitation invitation;
+  invitation.addresses = std::move(addresses);
+  invitation.server_key = server_key;
+  if (!FromHex(run_id, invitation.run)) {
+    return absl::InvalidArgumentError("a run id is 16 hex digits");
+  }
+  invitation.expires_unix_s = expires_unix_s;
+  invitation.uses = uses;
+  invitation.one_off_secret = one_off.secret;
+  return invitation;
+}
+
+std::vector<std::string> ReachableAddresses(const std::string& listen) {
+  const size_t colon = listen.rfind(':');
+  if (listen.substr(0, colon) != "0.0.0.0") return {listen};
+  const std::string port = listen.substr(colon);
+  std::vector<std::string> addresses;
+  ifaddrs* list = nullptr;
+  if (::getifaddrs(&list) == 0) {
+    for (const ifaddrs* i = list; i != nullptr; i = i->ifa_next) {
+      if (i->ifa_addr == nullptr || i->ifa_addr->sa_family != AF_INET) continue;
+      if ((i->ifa_flags & IFF_LOOPBACK) != 0 || (i->ifa_flags & IFF_UP) == 0) continue;
+      char text[INET_ADDRSTRLEN] = {};
+      const auto* address = reinterpret_cast<const sockaddr_in*>(i->ifa_addr);
+      if (::inet_ntop(AF_INET, &address->sin_addr, text, sizeof text) == nullptr) continue;
+      if (addresses.size() + 1 < kMaxInvitationAddresses) addresses.push_back(text + port);
+    }
+    ::freeifaddrs(list);
+  }
+  addresses.push_back("127.0.0.1" + port);
+  return addresses;
 }
 
 }  // namespace longhaul

@@ -40,6 +40,17 @@ absl::StatusOr<std::string> EncodeInvitation(const Invitation& invitation);
 // else that was changed, cut off or mistyped is refused with the reason.
 absl::StatusOr<Invitation> DecodeInvitation(std::string_view text);
 
+// A new invitation to the run with this id (16 hex digits). InvalidArgument for another id.
+absl::StatusOr<Invitation> MakeInvitation(std::vector<std::string> addresses,
+                                          const WorkerKey& server_key, std::string_view run_id,
+                                          const CurveKeyPair& one_off, uint32_t uses,
+                                          uint64_t expires_unix_s);
+
+// Where others may reach a server that listens on `listen` (host:port): for 0.0.0.0 the IPv4
+// addresses of this machine that are not loopback, then 127.0.0.1; otherwise `listen` itself. At
+// most kMaxInvitationAddresses.
+std::vector<std::string> ReachableAddresses(const std::string& listen);
+
 // What a worker signs to enroll (Enroll.signature).
 std::string EnrollmentStatement(std::string_view run_id, std::string_view invitation_id,
                                 const WorkerKey& curve_key,

@@ -217,13 +217,23 @@ struct EventHandler {
   }
 
   void operator()(const InviteEvent& e) {
-    if (s.invitations.size() < kMaxInvitations && !s.invitations.contains(e.id)) {
+    std::string error;
+    if (s.invitations.size() >= kMaxInvitations) {
+      error = "there are too many invitations; revoke some";
+    } else if (!s.invitations.contains(e.id)) {
       c.Commit(InvitationMade{e.id, e.one_off_key, e.expires_unix_s, e.uses});
     }
+    if (e.reply) out.replies.push_back({*e.reply, AdminDone{error}});
   }
 
   void operator()(const RevokeEvent& e) {
-    if (s.invitations.contains(e.invitation)) c.Commit(InvitationRevoked{e.invitation});
+    auto it = s.invitations.find(e.invitation);
+    const bool known = it != s.invitations.end();
+    if (known) {
+      out.requests.push_back(ExpelKey{it->second.one_off_key});
+      c.Commit(InvitationRevoked{e.invitation});
+    }
+    if (e.reply) out.replies.push_back({*e.reply, AdminDone{known ? "" : "no such invitation"}});
   }
 
   void operator()(const AllowEvent& e) {

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <variant>
 
@@ -77,12 +78,14 @@ struct SilentEvent {
 };
 // The operator, through the shell.
 struct InviteEvent {
+  std::optional<ReplyTo> reply;
   std::string id;
   WorkerKey one_off_key;
   uint64_t expires_unix_s = 0;
   uint32_t uses = 0;
 };
 struct RevokeEvent {
+  std::optional<ReplyTo> reply;
   std::string invitation;
 };
 struct AllowEvent {
