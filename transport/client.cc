@@ -164,7 +164,6 @@ void Client::OnEvent(const MonitorEvent& event) {
       return OnHandshakeDone();
     case ZMQ_EVENT_HANDSHAKE_FAILED_AUTH:
       return OnFailure(ConnectionChange::kNotAllowed, "the coordinator does not know our key");
-    case ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL:
     case ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL:
       return OnFailure(ConnectionChange::kWrongServer,
                        "the handshake failed: another coordinator key than expected, or no "

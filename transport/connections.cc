@@ -20,6 +20,7 @@ void Connections::OnAccepted(int fd) {
 void Connections::OnClosed(int fd) {
   const auto it = open_.find(fd);
   if (it == open_.end()) return;
+  if (it->second.route.empty()) ++ended_silent_;
   if (it->second.route.empty() && !it->second.cut) --silent_;
   open_.erase(it);
 }

@@ -31,6 +31,7 @@ class Connections {
 
   size_t size() const { return open_.size(); }
   uint64_t cut() const { return cut_; }
+  uint64_t ended_silent() const { return ended_silent_; }  // without having delivered a message
   uint64_t socket_bytes_in() const { return bytes_in_; }
   uint64_t socket_bytes_out() const { return bytes_out_; }
   std::map<std::string, SocketStats> StatsByRoute() const;
@@ -56,6 +57,7 @@ class Connections {
   size_t silent_ = 0;  // not cut yet, no message yet
   uint64_t next_number_ = 0;
   uint64_t cut_ = 0;
+  uint64_t ended_silent_ = 0;
   uint64_t bytes_in_ = 0;
   uint64_t bytes_out_ = 0;
 };

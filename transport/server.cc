@@ -30,6 +30,7 @@ constexpr Duration kSampleEvery = Milliseconds(250);
 constexpr int kBacklog = 1024;  // a fleet that reconnects at once, before accept
 constexpr int kRetryMs = 5;     // a connection whose pipe was full is tried again
 constexpr rlim_t kOtherDescriptors = 128;
+constexpr uint64_t kSelfTestConnections = 1;  // the stranger of the self-test is not counted
 // ZeroMQ names connections with a zero byte and a counter. A client cannot choose such a name.
 constexpr size_t kRouteBytes = 5;
 
@@ -99,7 +100,6 @@ class Server : public RouterServer {
   mutable std::mutex mutex_;  // counters_ and stats_
   ServerCounters counters_;
   std::map<std::string, SocketStats> stats_;
-  uint64_t self_test_refusals_ = 0;
 
   Connections connections_;  // the socket thread's
   bool retry_soon_ = false;  // the socket thread's
@@ -151,10 +151,8 @@ absl::Status Server::Bind() {
 absl::Status Server::SelfTest() {
   std::string host = address_.substr(0, address_.rfind(':'));
   if (host == "0.0.0.0") host = "127.0.0.1";
-  RETURN_IF_ERROR(CheckStrangerIsRefused(absl::StrCat(host, ":", port_), options_.keys.public_key,
-                                         options_.self_test_timeout));
-  self_test_refusals_ = zap_->refused();
-  return absl::OkStatus();
+  return CheckStrangerIsRefused(absl::StrCat(host, ":", port_), options_.keys.public_key,
+                                options_.self_test_timeout);
 }
 
 Server::~Server() {
@@ -175,7 +173,7 @@ bool Server::Send(const std::string& route, std::vector<Frame>&& frames) {
 ServerCounters Server::counters() const {
   std::lock_guard lock(mutex_);
   ServerCounters out = counters_;
-  out.refused_handshakes += zap_->refused() - self_test_refusals_;
+  out.refused_keys = zap_->refused() - kSelfTestConnections;
   return out;
 }
 
@@ -221,13 +219,6 @@ void Server::ReadEvents() {
       case ZMQ_EVENT_DISCONNECTED:
         connections_.OnClosed(event->value);
         break;
-      // Unknown keys are counted by the ZAP handler.
-      case ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL:
-      case ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL: {
-        std::lock_guard lock(mutex_);
-        ++counters_.refused_handshakes;
-        break;
-      }
       default:
         break;
     }
@@ -317,6 +308,8 @@ void Server::Sample() {
   std::lock_guard lock(mutex_);
   stats_ = std::move(stats);
   counters_.connections = connections_.size();
+  counters_.refused_connections =
+      std::max(connections_.ended_silent(), kSelfTestConnections) - kSelfTestConnections;
   counters_.cut_connections = connections_.cut();
   counters_.socket_bytes_in = connections_.socket_bytes_in();
   counters_.socket_bytes_out = connections_.socket_bytes_out();

@@ -62,11 +62,14 @@ struct ServerCounters {
   uint64_t payload_bytes_out = 0;
   uint64_t socket_bytes_in = 0;  // as the kernel counts, of all connections ever
   uint64_t socket_bytes_out = 0;
-  uint64_t connections = 0;         // open now
-  uint64_t refused_handshakes = 0;  // unknown keys, wrong server key, other mechanisms, no ZMTP
-  uint64_t dropped_in = 0;          // too many frames, removed key, route chosen by the client
-  uint64_t dropped_out = 0;         // the connection had gone
-  uint64_t cut_connections = 0;     // by a limit above
+  uint64_t connections = 0;   // open now
+  uint64_t refused_keys = 0;  // by the key table
+  // Connections that ended without having delivered a message: refused keys, wrong server key,
+  // other mechanisms, port scans.
+  uint64_t refused_connections = 0;
+  uint64_t dropped_in = 0;       // too many frames, removed key, route chosen by the client
+  uint64_t dropped_out = 0;      // the connection had gone
+  uint64_t cut_connections = 0;  // by a limit above
 };
 
 class RouterServer {

@@ -117,7 +117,7 @@ TEST(ServerTest, CountsMessagesPayloadAndSocketBytes) {
   EXPECT_EQ(c.messages_out, 1u);
   EXPECT_EQ(c.payload_bytes_in, 50'000u);
   EXPECT_EQ(c.payload_bytes_out, 20'000u);
-  EXPECT_EQ(c.refused_handshakes, 0u);
+  EXPECT_EQ(c.refused_connections, 0u);
   EXPECT_LT(c.socket_bytes_in, 70'000u);  // encryption, framing and handshake are small
   EXPECT_TRUE(Eventually([&] { return member.client->counters().socket_bytes_out > 50'000; }));
   EXPECT_LT(member.client->counters().socket_bytes_out, 70'000u);

@@ -86,6 +86,13 @@ std::optional<SocketStats> TcpSocket::Stats() const {
   return out;
 }
 
-bool TcpSocket::Cut() const { return StillOurs() && shutdown(fd_, SHUT_RDWR) == 0; }
+bool TcpSocket::Cut() const {
+  if (!StillOurs()) return false;
+  // With a reset at the close that follows: otherwise a peer that filled our window would sit in
+  // front of it for minutes.
+  const linger reset{1, 0};
+  setsockopt(fd_, SOL_SOCKET, SO_LINGER, &reset, sizeof reset);
+  return shutdown(fd_, SHUT_RDWR) == 0;
+}
 
 }  // namespace longhaul

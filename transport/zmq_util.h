@@ -47,8 +47,9 @@ struct MonitorEvent {
   int value = 0;  // descriptor, errno or ZAP status, as zmq_socket_monitor(3) says
 };
 
-// Events of a socket, readable on a socket of their own (to be polled by the thread that reads
-// them). Its queue is unlimited: a full one would block ZeroMQ's I/O thread.
+// Events of a socket (all but ZMQ_EVENT_HANDSHAKE_FAILED_PROTOCOL), readable on a socket of their
+// own (to be polled by the thread that reads them). Its queue is unlimited: a full one would block
+// ZeroMQ's I/O thread.
 absl::Status StartMonitor(void* context, void* socket, const std::string& name, ZmqSocket* out);
 std::optional<MonitorEvent> NextEvent(void* monitor);  // nothing when there is none now
 
