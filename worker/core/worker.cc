@@ -78,6 +78,7 @@ struct WorkerHandler {
     --w.jobs_;
     w.wanted_.reset();
     w.here_.reset();
+    w.unapplied_ = false;
     w.state_ = state;
     w.CheckHash(state);
   }
@@ -246,6 +247,7 @@ bool Worker::DecideSent() {
   if (!sent_ || !outcome || outcome->decided < sent_->ready.round) return false;
   const bool included = outcome->included == sent_->ready.object.id.contribution;
   if (!included) carried_.Add(sent_->progress);
+  unapplied_ = included;
   sent_.reset();
   Start(ResolveContribution{included});
   return true;
@@ -357,7 +359,9 @@ std::vector<LeaseRange> Worker::Unused() const {
 bool Worker::DecideStep() {
   if (!state_ || assignment_->phase != Phase::kRunning) return false;
   const RunConfig& config = welcome_->config;
-  const uint64_t limit = sent_ ? config.sync.overlap_steps : config.sync.inner_steps;
+  // Until the new global parameters are here, what is trained starts from the old ones.
+  const bool travels = sent_ || unapplied_;
+  const uint64_t limit = travels ? config.sync.overlap_steps : config.sync.inner_steps;
   if (current_.steps >= limit) return false;
   uint64_t missing = SamplesPerStep(config);
   const std::vector<LeaseRange> unused = Unused();

@@ -191,7 +191,8 @@ class Worker {
   Progress carried_;                  // sent, but not included
   Progress current_;                  // since the last send
   std::optional<Sent> sent_;
-  uint64_t sequence_ = 0;                            // of contributions
+  bool unapplied_ = false;  // the commit that included our contribution is not applied yet
+  uint64_t sequence_ = 0;   // of contributions
   std::optional<std::vector<LeaseRange>> stepping_;  // what the running step trains on
   bool void_step_ = false;                           // the running step trains on void progress
   std::map<RequestId, RequestDone> answers_;  // bounded by kMaxRequestsPerMessage open requests
