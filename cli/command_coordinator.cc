@@ -60,7 +60,7 @@ int Coordinate(const Arguments& args, char** environment) {
       static_cast<uint64_t>(std::time(nullptr)) + static_cast<uint64_t>(args.days * 86400);
   auto invitation = (*run)->service().Invite(args.uses, expires);
   if (!invitation.ok()) return Fail(invitation.status());
-  WriteText((*run)->config().run.output_dir + "/invitation", *invitation + "\n");
+  if (absl::Status status = (*run)->KeepInvitation(*invitation); !status.ok()) return Fail(status);
   if (!args.json_lines) ShowStart(**run, *invitation);
   auto outcome = (*run)->service().Run(stop);
   if (!outcome.ok()) return Fail(outcome.status());

@@ -51,7 +51,7 @@ std::string DemoToml(const Arguments& args) {
   toml += "[data]\ntrain = \"" + (args.text.empty() ? std::string("wheel") : args.text) + "\"\n";
   toml += "[train]\nwarmup_steps = 20\n";
   if (args.toy) toml += "optimizer = \"toy\"\ntoy_step_ms = 20\n";
-  toml += "[sync]\ninner_steps = 20\n[checkpoint]\nevery_rounds = 7\n";
+  toml += "[sync]\ninner_steps = 20\n[checkpoint]\nevery_rounds = 3\n";
   toml += "[network]\nlisten = \"127.0.0.1:0\"\nhttp = \"127.0.0.1:0\"\n";
   return toml;
 }
@@ -129,9 +129,11 @@ class Demo {
       victim.Wait();
       ++killed_;
       std::printf("          w%u was killed with -9\n", args_.workers);
+      std::fflush(stdout);
     } else if (report.round == half + 1 && killed_ > 0) {
       if (StartWorker(args_.workers - 1).ok()) ++rejoined_;
       std::printf("          w%u is back: a new process with the same key\n", args_.workers);
+      std::fflush(stdout);
     }
   }
 

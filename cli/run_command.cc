@@ -83,6 +83,11 @@ std::string CoordinatorRun::dashboard() const {
   return "http://" + SplitAddress(config_.network.http)->host + ":" + std::to_string(http_->port());
 }
 
+absl::Status CoordinatorRun::KeepInvitation(const std::string& invitation) {
+  ASSIGN_OR_RETURN(std::unique_ptr<Storage> folder, OpenFileStorage(config_.run.output_dir));
+  return WriteAtomically(*folder, "invitation", AsBytes(invitation + "\n"));
+}
+
 void CoordinatorRun::ShowRound(const RoundReport& report) {
   std::printf("%s\n", (view_.json_lines ? ToJsonLine(report) : FormatRoundLine(report)).c_str());
   std::fflush(stdout);

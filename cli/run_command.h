@@ -29,6 +29,8 @@ class CoordinatorRun {
   CoordinatorService& service() { return *service_; }
   const RunConfig& config() const { return config_; }  // with model sizes and output_dir filled in
   std::string dashboard() const;                       // "" = none
+  // As <run folder>/invitation, readable by the owner alone.
+  absl::Status KeepInvitation(const std::string& invitation);
   // Called with every committed round, after it was shown.
   std::function<void(const RoundReport&)> on_round;
 

@@ -77,7 +77,7 @@ absl::Status Damaged(const std::string& path, uint64_t sequence, const std::stri
   return absl::DataLossError(
       "journal " + path + ": record " + std::to_string(sequence) + " " + what +
       " although it was durable. Restore the file, or start a new generation from a checkpoint: "
-      "longhaul coordinator --resume CHECKPOINT");
+      "longhaul coordinator run.toml --set run.output_dir=NEW --resume CHECKPOINT");
 }
 
 // Reads segment after segment.

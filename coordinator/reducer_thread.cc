@@ -35,9 +35,11 @@ ReducerThread::ReducerThread(Options options, std::unique_ptr<Reducer> reducer)
   thread_ = std::thread([this] { Run(); });
 }
 
-ReducerThread::~ReducerThread() {
+ReducerThread::~ReducerThread() { Stop(); }
+
+void ReducerThread::Stop() {
   commands_.Close();
-  thread_.join();
+  if (thread_.joinable()) thread_.join();
 }
 
 void ReducerThread::Run() {

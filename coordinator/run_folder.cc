@@ -123,8 +123,12 @@ absl::StatusOr<Record> BeginGeneration(RunFolder& folder, const RunStartOptions&
   for (const std::string& other : ListCheckpoints(storage, kCheckpoints)) {
     if (other > path) RETURN_IF_ERROR(storage.Remove(other));
   }
-  if (!storage.Exists(path))
+  // Another run's checkpoint may have the same number as one of ours.
+  absl::StatusOr<Checkpoint> ours = ReadCheckpoint(storage, path);
+  if (!ours.ok() || ours->state.fragments != checkpoint.state.fragments) {
+    RETURN_IF_ERROR(storage.Remove(path));
     RETURN_IF_ERROR(WriteCheckpoint(storage, path, ContentsOf(checkpoint)));
+  }
   RETURN_IF_ERROR(storage.Remove(kReducerFolder));
   const Generation generation = NextGeneration(state, options);
   return Record{state.now,

@@ -1,6 +1,6 @@
 // A run's folder on disk, and how a run starts, starts again, or starts from a checkpoint.
 //
-//   run.toml  keys/  journal/  checkpoints/  reducer/  log.jsonl  events/  lock
+//   run.toml  keys/  journal/  checkpoints/  reducer/  events/  endpoint  invitation  lock
 //
 // One process at a time: the folder is locked while a RunFolder lives.
 #pragma once

@@ -29,7 +29,8 @@ CoordinatorService::CoordinatorService(Options options, Observer observer)
 
 CoordinatorService::~CoordinatorService() {
   events_.Close();
-  server_.reset();  // no more messages for the reducer
+  if (reducer_) reducer_->Stop();  // it sends through the server
+  server_.reset();                 // its thread hands messages to the reducer, which refuses them
   reducer_.reset();
 }
 
@@ -77,7 +78,6 @@ absl::Status CoordinatorService::Open() {
   ASSIGN_OR_RETURN(Reducer::Recovered recovered, reducer->Recover(commits));
   if (recovered.residual_reset)
     LogWarning("the reducer's residual was lost and starts again at zero");
-  for (const auto& [version, commit] : start.state.commits) tokens_ += commit.tokens;
 
   core_ = std::make_unique<Coordinator>(options_.config);
   core_->Restore(std::move(start.state));
@@ -287,6 +287,7 @@ void CoordinatorService::Step(EventBody body) {
     if (const auto* welcome = std::get_if<Welcome>(&reply.message)) {
       session = welcome->session;
       peers_[session].route = route;
+      peers_[session].name = core_->state().sessions.at(session).name;
       peers_[session].last_heard = Now();
       reducer_->RouteChanged(session, route);
     }
@@ -413,10 +414,13 @@ void CoordinatorService::OnRecord(const Record& record) {
     LogWarning(DescribeRecord(record));
   } else if (const auto* r = std::get_if<SessionOpened>(&record.body)) {
     anybody_joined_ = true;
+    peers_[r->session].name = r->name;
     LogInfo(r->name + " joined");
   } else if (const auto* r = std::get_if<SessionEnded>(&record.body)) {
-    LogInfo(DescribeRecord(record));
-    const Heartbeat& h = peers_[r->session].heartbeat;
+    const Peer& peer = peers_[r->session];
+    LogInfo((peer.name.empty() ? std::string("a worker") : peer.name) + ": " +
+            DescribeRecord(record));
+    const Heartbeat& h = peer.heartbeat;
     ended_.bytes_sent += h.bytes_sent;
     ended_.bytes_received += h.bytes_received;
     ended_.steps += h.steps;
@@ -427,9 +431,13 @@ void CoordinatorService::OnRecord(const Record& record) {
     if (!r->text.empty()) sample_ = r->text;
     if (r->tokens == 0 || !r->text.empty() || !(r->loss > 0)) return;
     if (!first_validation_) first_validation_ = r->loss;
-    validation_loss_ = r->loss;
+    validation_loss_ = new_validation_loss_ = r->loss;
     if (observer_.on_evaluation) observer_.on_evaluation(core_->state().version.value, r->loss);
   }
+}
+
+uint64_t CoordinatorService::Tokens() const {
+  return core_->state().ledger.totals().committed * kSampleTokens;
 }
 
 double CoordinatorService::ComputingPercent() const {
@@ -444,15 +452,14 @@ double CoordinatorService::ComputingPercent() const {
 
 void CoordinatorService::OnCommitted(const CommitView& commit) {
   const Commit& c = core_->state().commits.at(commit.version);
-  tokens_ += c.tokens;
   last_loss_ = std::bit_cast<double>(c.loss_bits);
   if (!first_loss_) first_loss_ = last_loss_;
   RoundReport report;
   report.round = commit.version.value;
   report.rounds = options_.config.run.rounds;
-  report.tokens = tokens_;
+  report.tokens = Tokens();
   report.loss = last_loss_;
-  report.validation_loss = validation_loss_;
+  report.validation_loss = std::exchange(new_validation_loss_, std::nullopt);
   const double seconds = std::chrono::duration<double>(Now() - round_opened_).count();
   report.tokens_per_second = seconds > 0 ? static_cast<double>(c.tokens) / seconds : 0;
   report.workers_included = c.contributions;
@@ -473,11 +480,11 @@ void CoordinatorService::OnCommitted(const CommitView& commit) {
   report.computing_percent = ComputingPercent();
   metrics_.RoundCommitted();
   metrics_.SetRound(report.round);
-  metrics_.SetTokens(tokens_);
+  metrics_.SetTokens(Tokens());
   metrics_.SetLoss(last_loss_);
   metrics_.SetSyncSeconds(std::chrono::duration<double>(report.sync).count());
   metrics_.SetComputingPercent(report.computing_percent);
-  history_.push_back({report.round, report.loss, validation_loss_});
+  history_.push_back({report.round, report.loss, report.validation_loss});
   last_report_ = report;
   if (observer_.on_round) observer_.on_round(report);
 }
@@ -537,7 +544,7 @@ CoordinatorService::Outcome CoordinatorService::MakeOutcome() const {
   s.validation_loss = validation_loss_;
   s.workers = most_workers_;
   s.rounds = state.version.value;
-  s.tokens = tokens_;
+  s.tokens = Tokens();
   uint64_t up = ended_.bytes_sent;
   uint64_t down = ended_.bytes_received;
   uint64_t steps = ended_.steps;

@@ -69,6 +69,7 @@ class CoordinatorService {
 
  private:
   struct Peer {  // of a live session
+    std::string name;
     std::string route;
     Timestamp last_heard;
     Heartbeat heartbeat;
@@ -105,6 +106,7 @@ class CoordinatorService {
   void SendAssignment(SessionId session);
   void CheckSilence();
   void PublishStatus();
+  uint64_t Tokens() const;  // trained into the committed model
   double ComputingPercent() const;
   Outcome MakeOutcome() const;
   std::vector<std::string> JoinAddresses() const;
@@ -139,11 +141,11 @@ class CoordinatorService {
   Timestamp round_opened_;
   std::optional<Timestamp> first_ready_;
   uint32_t round_members_ = 0;
-  uint64_t tokens_ = 0;
   std::optional<double> first_loss_;
   double last_loss_ = 0;
   std::optional<double> first_validation_;
   std::optional<double> validation_loss_;
+  std::optional<double> new_validation_loss_;  // not shown in a round's line yet
   std::string sample_;
   uint64_t hash_checks_ = 0;
   uint64_t hash_mismatches_ = 0;

@@ -260,8 +260,10 @@ struct Assignment {
   auto operator<=>(const Assignment&) const = default;
 };
 
-using Message = std::variant<Enroll, Hello, Heartbeat, ContributionReady, RequestDone, Leave, Fetch,
-                             FetchRefused, Refused, Enrolled, Welcome, Assignment, AdminInvite, AdminRevoke, AdminDone>;
+using Message =
+    std::variant<Enroll, Hello, Heartbeat, ContributionReady, RequestDone, Leave, Fetch,
+                 FetchRefused, Refused, Enrolled, Welcome, Assignment, AdminInvite, AdminRevoke,
+                 AdminDone>;
 
 struct Envelope {
   uint32_t protocol_version = kProtocolVersion;

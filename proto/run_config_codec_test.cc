@@ -18,7 +18,7 @@ TEST(RunConfigCodecTest, ComesBackEqual) {
 // Journals and digests depend on these bytes. A changed encoding needs a new format number.
 TEST(RunConfigCodecTest, EncodingIsFrozen) {
   EXPECT_EQ(ToHex(Blake2b(EncodeRunConfig(SampleRunConfig()))),
-            "a68d9926f84ae3e3e7ef963387323b99f73b52e371050ec716d565e8dc7971c7");
+            "34efbe7258415737cb2679f1f2dcdf3e8a4beaef1f3df66e4ad4ec3d26051cb6");
 }
 
 TEST(RunConfigCodecTest, RefusesTruncationTrailingBytesAndOtherFormats) {

@@ -71,15 +71,15 @@ std::vector<Message> SampleBodies() {
       ready,
       RequestDone{{8}, 1.75, 4096, std::string("\xFE\x00\x80", 3), "out of memory"},
       Leave{"told to finish"},
-      AdminInvite{"0123456789abcdef", {Filled<32>(11)}, 1'800'000'000, 9},
-      AdminRevoke{"0123456789abcdef"},
-      AdminDone{"no such invitation"},
       fetch,
       FetchRefused{SampleObject(ObjectKind::kState).id, "gone"},
       Refused{RefusalCode::kWrongGeneration, "another generation"},
       Enrolled{},
       SampleWelcome(),
-      SampleAssignment()};
+      SampleAssignment(),
+      AdminInvite{"0123456789abcdef", {Filled<32>(11)}, 1'800'000'000, 9},
+      AdminRevoke{"0123456789abcdef"},
+      AdminDone{"no such invitation"}};
 }
 
 }  // namespace

@@ -98,7 +98,7 @@ TEST(Cores, ASecondProcessWithTheSameKeySupersedesTheFirst) {
 
 TEST(Cores, ASlowWorkerIsNotWaitedForBeyondTheGraceAndItsWorkGoesInLater) {
   RunConfig config = SmallConfig();
-  config.run.rounds = 6;
+  config.run.rounds = 8;
   CoreWorld world(config);
   for (uint8_t k = 1; k <= 4; ++k) world.AddWorker(k);
   bool slow = true;

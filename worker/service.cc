@@ -13,7 +13,9 @@
 namespace longhaul {
 namespace {
 
-constexpr Duration kBeatEvery = Seconds(1);
+constexpr Duration kFirstBeatEvery = Seconds(1);  // until the coordinator says how often
+constexpr Duration kLeastBeat = Milliseconds(50);
+constexpr Duration kMostBeat = Seconds(10);
 constexpr Duration kFlushTime = Milliseconds(300);  // for the last messages of a leaving worker
 constexpr Duration kLeaveTime = Seconds(5);  // for the coordinator to take note of a planned leave
 
@@ -62,7 +64,7 @@ absl::StatusOr<WorkerService::Outcome> WorkerService::Run(const std::atomic<bool
                                     ": " + last_problem_);
     }
     if (MonotonicNs() < next_beat) continue;
-    next_beat = MonotonicNs() + kBeatEvery.count();
+    next_beat = MonotonicNs() + BeatEvery().count();
     Beat();
   }
   if (failure_) return *failure_;
@@ -127,6 +129,8 @@ void WorkerService::OnConnection(const Connection& connection) {
       return Fail(absl::PermissionDeniedError(
           "the invitation is not valid any more (used up, expired or revoked): " + e.reason));
     switch_key_ = true;  // our own key is not known there yet: use the invitation
+    if (options_.say) options_.say("new to this run: enrolling with the invitation");
+    return;
   } else if (e.change == ConnectionChange::kWrongServer && !joined_) {
     Fail(absl::PermissionDeniedError("wrong coordinator: " + e.reason));
   } else if (e.change == ConnectionChange::kUnreachable && !joined_ &&
@@ -226,7 +230,10 @@ void WorkerService::OnMessage(const Envelope& envelope) {
 void WorkerService::Step(const WorkerEvent& event) {
   if (exit_ || failure_) return;
   WorkerEffects effects = core_->Step(event);
-  for (const Message& message : effects.messages) Send(control_.get(), message);
+  for (const Message& message : effects.messages) {
+    if (std::holds_alternative<Leave>(message)) SendHeartbeat();  // the last counts
+    Send(control_.get(), message);
+  }
   for (const WorkerRequest& request : effects.requests) Do(request);
 }
 
@@ -235,7 +242,6 @@ void WorkerService::Do(const WorkerRequest& request) {
   if (const auto* fetch = std::get_if<FetchObject>(&request)) return StartDownload(fetch->object);
   if (std::holds_alternative<StopFetching>(request)) return download_.reset();
   if (const auto* exit = std::get_if<ExitWorker>(&request)) {
-    Beat();  // the last counts
     exit_ = *exit;
     return;
   }
@@ -265,7 +271,7 @@ void WorkerService::Load(const LoadData& load) {
   Step(loaded);
 }
 
-void WorkerService::Beat() {
+void WorkerService::SendHeartbeat() {
   Heartbeat h;
   if (core_->state()) h.fragments.push_back(*core_->state());
   if (training_) {
@@ -283,6 +289,23 @@ void WorkerService::Beat() {
     h.bytes_received += client->counters().socket_bytes_in;
   }
   if (core_->session().value != 0) Send(control_.get(), h);
+}
+
+Duration WorkerService::BeatEvery() const {
+  return core_->welcome() ? std::clamp(core_->welcome()->heartbeat_every, kLeastBeat, kMostBeat)
+                          : kFirstBeatEvery;
+}
+
+void WorkerService::Beat() {
+  SendHeartbeat();
+  // A connection that is up but brings no answers is replaced.
+  if (core_->welcome() && control_->connected() &&
+      MonotonicNs() - last_heard_ns_ >
+          std::max(core_->welcome()->silence_limit, kMostBeat).count()) {
+    last_heard_ns_ = MonotonicNs();
+    if (absl::Status status = Connect(/*enrolling=*/false); !status.ok()) Fail(status);
+    return;
+  }
   if (!enrolling_ && control_ && control_->connected()) Step(WorkerTick{});
   if (download_ && MonotonicNs() - download_->last_chunk_ns > kDownloadStall.count())
     AskForChunks(/*new_attempt=*/true);

@@ -109,6 +109,8 @@ class WorkerService {
   void Pump(Upload& upload);
   bool Send(DealerClient* client, const Message& message);
   void SendEnroll();
+  Duration BeatEvery() const;
+  void SendHeartbeat();
   void Beat();
   void Fail(absl::Status status);
 

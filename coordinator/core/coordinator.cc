@@ -133,7 +133,7 @@ struct EventHandler {
                   " of this generation, but the journal ends at version " +
                   std::to_string(s.version.value) +
                   ": the journal has lost its end. Start a new generation from a checkpoint: "
-                  "longhaul coordinator --resume CHECKPOINT";
+                  "longhaul coordinator run.toml --set run.output_dir=NEW --resume CHECKPOINT";
       return;
     }
     auto hash = s.hashes.find(e.fragment.version);

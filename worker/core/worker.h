@@ -134,6 +134,7 @@ class Worker {
   Generation generation() const { return generation_; }
   const std::optional<FragmentState>& state() const { return state_; }
   const std::optional<Assignment>& assignment() const { return assignment_; }
+  const std::optional<Welcome>& welcome() const { return welcome_; }
   uint64_t hash_checks() const { return hash_checks_; }
   uint64_t hash_mismatches() const { return hash_mismatches_; }
 

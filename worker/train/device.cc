@@ -4,6 +4,8 @@
 #include <ATen/detail/CUDAHooksInterface.h>
 #include <dlfcn.h>
 
+#include <filesystem>
+
 #include "absl/strings/str_cat.h"
 
 namespace longhaul {
@@ -37,6 +39,10 @@ absl::StatusOr<Device> ResolveDevice(const std::string& name) {
   if (name != "cuda" && name != "auto") {
     return absl::InvalidArgumentError(
         absl::StrCat("device \"", name, "\" is unknown; there are cpu, cuda and auto"));
+  }
+  // Without a driver there is nothing to load, and nothing to complain about.
+  if (name == "auto" && !std::filesystem::exists("/proc/driver/nvidia/version")) {
+    return Device{"cpu", "CPU"};
   }
   absl::StatusOr<Device> cuda = LoadCuda();
   if (cuda.ok() || name == "cuda") return cuda;
