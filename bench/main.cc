@@ -1,0 +1,53 @@
+// longhaul-bench: measures, and compares with what we promise. One subcommand per suite.
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <filesystem>
+#include <fstream>
+
+#include "bench/suite.h"
+#include "cli/exit_codes.h"
+
+namespace longhaul {
+namespace {
+
+std::string ProgramFolder() {
+  std::error_code error;
+  return std::filesystem::read_symlink("/proc/self/exe", error).parent_path().string();
+}
+
+int Report(const Bench& bench, const std::vector<Result>& results) {
+  std::fputs(FormatTable(results).c_str(), stdout);
+  if (!bench.json_file.empty()) {
+    std::ofstream file(bench.json_file);
+    file << ToJson(results);
+    if (!file.flush()) {
+      std::fprintf(stderr, "cannot write %s\n", bench.json_file.c_str());
+      return kExitStorage;
+    }
+  }
+  return GatesPass(results) ? kExitOk : kExitFailure;
+}
+
+int Main(int argc, char** argv) {
+  CLI::App app("Measures speed and memory; exit code 0 when every gate passes.", "longhaul-bench");
+  app.require_subcommand(1);
+  app.footer(
+      "Examples:\n  longhaul-bench trainer --quick\n"
+      "  longhaul-bench trainer --eager-python /usr/bin/python3 --json trainer.json\n"
+      "  longhaul-bench memory");
+  Bench bench;
+  bench.program_folder = ProgramFolder();
+  AddTrainer(app, bench);
+  AddMemory(app, bench);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& e) {
+    return app.exit(e) == 0 ? kExitOk : kExitUsage;
+  }
+  return Report(bench, bench.run());
+}
+
+}  // namespace
+}  // namespace longhaul
+
+int main(int argc, char** argv) { return longhaul::Main(argc, argv); }
