@@ -1,5 +1,6 @@
 #include "cli/run_inputs.h"
 #include "cli/worker_backend.h"
+#include "common/log.h"
 #include "common/status_macros.h"
 #include "coordinator/human.h"
 #include "worker/train/device.h"
@@ -20,8 +21,12 @@ absl::StatusOr<std::unique_ptr<Trainer>> MakeTrainer(const BackendOptions& optio
   if (ParameterCount(shape) != parameters)
     return absl::InvalidArgumentError("the run's model has another size than stated");
   const TrainOptions train = TrainOptionsFrom(config, options.threads);
-  const uint64_t needed = TrainerMemoryBytes(shape, train) +
-                          kReplicaCopies * sizeof(float) * parameters + kLibraryBytes;
+  const uint64_t trainer = TrainerMemoryBytes(shape, train);
+  const uint64_t replica = kReplicaCopies * sizeof(float) * parameters;
+  const uint64_t needed = trainer + replica + kLibraryBytes;
+  LogInfo("memory: about " + HumanBytes(needed) + " (training " + HumanBytes(trainer) +
+          ", synchronising " + HumanBytes(replica) + " = " + std::to_string(kReplicaCopies) +
+          " copies of the model, libraries " + HumanBytes(kLibraryBytes) + ")");
   if (needed > options.memory_bytes) {
     return absl::FailedPreconditionError("this run needs about " + HumanBytes(needed) +
                                          " of memory, and " + HumanBytes(options.memory_bytes) +
