@@ -111,7 +111,12 @@ absl::Status CoordinatorService::StartServer() {
   o.key_table = &key_table_;
   o.on_message = [this](Inbound&& inbound) { OnMessage(std::move(inbound)); };
   o.on_room = [this](const std::string& route) { reducer_->Room(route); };
-  ASSIGN_OR_RETURN(server_, RouterServer::Start(std::move(o)));
+  auto server = RouterServer::Start(std::move(o));
+  if (!server.ok()) {
+    return absl::FailedPreconditionError(std::string(server.status().message()) +
+                                         "; set network.listen to another address:port");
+  }
+  server_ = std::move(*server);
   return absl::OkStatus();
 }
 

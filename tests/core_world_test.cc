@@ -98,7 +98,7 @@ TEST(Cores, ASecondProcessWithTheSameKeySupersedesTheFirst) {
 
 TEST(Cores, ASlowWorkerIsNotWaitedForBeyondTheGraceAndItsWorkGoesInLater) {
   RunConfig config = SmallConfig();
-  config.run.rounds = 6;
+  config.run.rounds = 7;
   CoreWorld world(config);
   for (uint8_t k = 1; k <= 4; ++k) world.AddWorker(k);
   bool slow = true;
@@ -144,6 +144,25 @@ TEST(Cores, ARoundWithoutQuorumIsAbortedAndItsDataTrainsInALaterOne) {
   world.may_step = [](int) { return true; };
   world.RunUntil(3);
   EXPECT_THAT(world.JournalText(), Contains(HasSubstr("aborted: too few members")));
+  EXPECT_EQ(world.state().version.value, 3u);
+  ExpectExactlyOnce(world);
+}
+
+TEST(Cores, ProgressThatALastRoundsAbortLeftOverGoesOutInTheNext) {
+  RunConfig config = SmallConfig();
+  config.round.quorum = 1.0;
+  CoreWorld world(config);
+  world.AddWorker(1);
+  world.AddWorker(2);
+  world.RunUntil(2);
+  bool broken = true;
+  world.loss = [&](int i) {
+    return i == 0 && broken ? std::numeric_limits<double>::quiet_NaN() : 1.0;
+  };
+  world.RunUntil(3, 2);
+  EXPECT_THAT(world.JournalText(), Contains(HasSubstr("aborted")));
+  broken = false;
+  world.RunUntil(3, 20);
   EXPECT_EQ(world.state().version.value, 3u);
   ExpectExactlyOnce(world);
 }
