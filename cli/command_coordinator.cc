@@ -29,7 +29,7 @@ struct Arguments {
 
 int Fail(const absl::Status& status) {
   LogError(std::string(status.message()));
-  return absl::IsNotFound(status) ? kExitData : ExitCodeFor(status);
+  return CoordinatorExitCode(status);
 }
 
 bool WriteText(const std::string& path, const std::string& text) {

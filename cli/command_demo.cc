@@ -159,7 +159,7 @@ int RunDemo(const Arguments& args, const Command& command) {
     LogError(std::string(outcome.status().message()));
     if (absl::IsDeadlineExceeded(outcome.status()))
       LogError("a worker's last words: " + demo.LastWords());
-    return absl::IsNotFound(outcome.status()) ? kExitData : ExitCodeFor(outcome.status());
+    return CoordinatorExitCode(outcome.status());
   }
   RunSummary& summary = outcome->summary;
   summary.next = {"longhaul init my-run.toml", "longhaul coordinator my-run.toml"};

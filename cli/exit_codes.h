@@ -43,4 +43,11 @@ inline ExitCode ExitCodeFor(const absl::Status& status) {
   }
 }
 
+// Of the coordinator, which asks nobody but its own disk: what cannot be found is training data,
+// what is unavailable is storage.
+inline ExitCode CoordinatorExitCode(const absl::Status& status) {
+  if (absl::IsNotFound(status)) return kExitData;
+  return absl::IsUnavailable(status) ? kExitStorage : ExitCodeFor(status);
+}
+
 }  // namespace longhaul

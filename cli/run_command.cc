@@ -69,9 +69,10 @@ absl::StatusOr<std::unique_ptr<CoordinatorRun>> CoordinatorRun::Start(
   RETURN_IF_ERROR(WriteAtomically(*folder, "run.toml", AsBytes(ResolvedToml(config))));
   if (!config.network.http.empty()) {
     ASSIGN_OR_RETURN(HostPort http, SplitAddress(config.network.http));
-    ASSIGN_OR_RETURN(run->http_,
-                     HttpServer::Start(http.host, http.port, &run->service_->status_board(),
-                                       &run->service_->metrics()));
+    auto server = HttpServer::Start(http.host, http.port, &run->service_->status_board(),
+                                    &run->service_->metrics());
+    if (!server.ok()) return absl::FailedPreconditionError(server.status().message());
+    run->http_ = std::move(*server);
     const std::string address = run->dashboard();
     RETURN_IF_ERROR(WriteAtomically(*folder, "http.address", AsBytes(address)));
   }

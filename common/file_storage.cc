@@ -22,6 +22,7 @@ absl::Status ErrnoStatus(const std::string& action, const std::string& path, int
   if (error == ENOSPC || error == EDQUOT) {
     return absl::ResourceExhaustedError(text + " (free some space on this disk, then start again)");
   }
+  if (error == EIO) text += " (check this disk, then start again)";
   return absl::UnavailableError(text);
 }
 

@@ -184,7 +184,7 @@ void ReducerThread::DoChunk(const WorkerKey& user, const std::vector<Frame>& fra
 void ReducerThread::AfterProgress(ContributionId id,
                                   const absl::StatusOr<Reducer::Progress>& progress) {
   if (absl::IsDataLoss(progress.status())) return;  // damaged on the way: it is asked for again
-  if (absl::IsInvalidArgument(progress.status()) || absl::IsResourceExhausted(progress.status())) {
+  if (absl::IsInvalidArgument(progress.status()) || absl::IsFailedPrecondition(progress.status())) {
     options_.post(RefusedEvent{id, std::string(progress.status().message())});
   } else if (absl::IsNotFound(progress.status())) {
     return;

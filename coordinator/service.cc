@@ -112,7 +112,12 @@ absl::Status CoordinatorService::StartServer() {
   o.on_message = [this](Inbound&& inbound) { OnMessage(std::move(inbound)); };
   o.on_room = [this](const std::string& route) { reducer_->Room(route); };
   key_table_.Add(folder_->admin_keys().public_key, Role::kAdmin);
-  ASSIGN_OR_RETURN(server_, RouterServer::Start(std::move(o)));
+  auto server = RouterServer::Start(std::move(o));
+  if (!server.ok()) {
+    return absl::FailedPreconditionError(std::string(server.status().message()) +
+                                         "; set network.listen to another address:port");
+  }
+  server_ = std::move(*server);
   std::string endpoint = "127.0.0.1:" + std::to_string(server_->port()) + " " + run_id_;
   for (const std::string& address : JoinAddresses()) endpoint += " " + address;
   return WriteAtomically(folder_->storage(), kEndpoint, AsBytes(endpoint + "\n"));

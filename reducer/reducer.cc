@@ -120,7 +120,7 @@ absl::StatusOr<Reducer::Progress> Reducer::Expect(const ObjectInfo& info, uint32
   auto it = logs_.find(id.contribution);
   if (it == logs_.end()) {
     if (logs_.size() >= kMaxContributions) {
-      return absl::ResourceExhaustedError("too many contributions at one time");
+      return absl::FailedPreconditionError("too many contributions at one time");
     }
     ASSIGN_OR_RETURN(std::unique_ptr<ContributionLog> log,
                      ContributionLog::Open(options_.storage, LogFolder(options_), info, up_));

@@ -106,7 +106,7 @@ class Reducer {
 
   // Makes ready for a contribution to the current version; its chunks from before a restart count.
   // Repeating it is harmless. InvalidArgument: not of this generation, fragment and version, or
-  // wrong in size, or known with other content; weight 0 or too large. ResourceExhausted:
+  // wrong in size, or known with other content; weight 0 or too large. FailedPrecondition:
   // kMaxContributions.
   absl::StatusOr<Progress> Expect(const ObjectInfo& contribution, uint32_t weight);
 

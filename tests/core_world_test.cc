@@ -148,6 +148,25 @@ TEST(Cores, ARoundWithoutQuorumIsAbortedAndItsDataTrainsInALaterOne) {
   ExpectExactlyOnce(world);
 }
 
+TEST(Cores, ProgressThatALastRoundsAbortLeftOverGoesOutInTheNext) {
+  RunConfig config = SmallConfig();
+  config.round.quorum = 1.0;
+  CoreWorld world(config);
+  world.AddWorker(1);
+  world.AddWorker(2);
+  world.RunUntil(2);
+  bool broken = true;
+  world.loss = [&](int i) {
+    return i == 0 && broken ? std::numeric_limits<double>::quiet_NaN() : 1.0;
+  };
+  world.RunUntil(3, 2);
+  EXPECT_THAT(world.JournalText(), Contains(HasSubstr("aborted")));
+  broken = false;
+  world.RunUntil(3, 20);
+  EXPECT_EQ(world.state().version.value, 3u);
+  ExpectExactlyOnce(world);
+}
+
 TEST(Cores, APlannedLeaveReturnsTheLeasesAtOnce) {
   RunConfig config = SmallConfig();
   config.run.rounds = 5;

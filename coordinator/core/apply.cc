@@ -179,8 +179,7 @@ struct Applier {
     commit.loss_bits =
         std::bit_cast<uint64_t>(commit.tokens ? loss / static_cast<double>(commit.tokens) : 0.0);
     for (const auto& [id, c] : s.round->contributions) {
-      auto session = s.sessions.find(id.session);
-      if (!IsSealed(*s.round, id) && session != s.sessions.end()) ++session->second.carried_rounds;
+      if (!IsSealed(*s.round, id)) Carry(id.session);
     }
     s.last_round_time = now - s.round->opened;
     s.version = r.commit.version;
@@ -200,6 +199,7 @@ struct Applier {
         ReturnOrphans(s, id.session);
       }
     }
+    for (const auto& [id, c] : round.contributions) Carry(id.session);
     ++s.aborted_rounds;
     ForgetRound(s, round);
   }
@@ -228,6 +228,12 @@ struct Applier {
   static bool IsSealed(const Round& round, const ContributionId& id) {
     return round.closing &&
            std::binary_search(round.closing->included.begin(), round.closing->included.end(), id);
+  }
+
+  // Its contribution is decided and was not included: the progress waits for the next one.
+  void Carry(SessionId id) {
+    auto session = s.sessions.find(id);
+    if (session != s.sessions.end()) ++session->second.carried_rounds;
   }
 
   void CommitLeases(const ContributionId& id, const Contribution& c) {

@@ -311,9 +311,10 @@ bool Worker::DecideProgress() {
 
 bool Worker::DecideContribution() {
   const RoundView* round = OpenRound();
-  if (!round || sent_ || !state_ || round->base != state_->version ||
-      current_.steps < round->own_steps)
-    return false;
+  if (!round || sent_ || !state_ || round->base != state_->version) return false;
+  // Who has trained on all its data already, but was not included, has nothing to wait for.
+  const bool idle = Size(Unused()) < SamplesPerStep(welcome_->config);
+  if (current_.steps + (idle ? carried_.steps : 0) < round->own_steps) return false;
   const OutcomeView* outcome = Outcome();
   if (!outcome || outcome->decided >= round->round) return false;
   const ContributionId id{session_, ++sequence_};
