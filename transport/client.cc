@@ -1,5 +1,6 @@
 #include "transport/client.h"
 
+#include <sodium.h>
 #include <zmq.h>
 
 #include <algorithm>
@@ -19,19 +20,34 @@ namespace longhaul {
 
 namespace {
 
+using Clock = std::chrono::steady_clock;
+
 constexpr int kReceiveBatch = 256;  // messages before the other sources get their turn
 constexpr int kSampleEveryMs = 250;
+// ZeroMQ stops reconnecting after a refusal or a protocol error, so we do it all by ourselves: its
+// own next try is put off for an hour, and never comes because we disconnect first.
+constexpr int kNeverMs = 3'600'000;
+constexpr char kClosedInHandshake[] =
+    "it closed the connection during the handshake: another coordinator key than expected, or no "
+    "coordinator on that port";
 const std::string kOnlyRoute;  // a client has one connection
 
 int ToMs(Duration d) {
   return static_cast<int>(std::chrono::duration_cast<std::chrono::milliseconds>(d).count());
 }
 
+// Between half of `d` and all of it, so that a fleet does not come back in step.
+Duration Jittered(Duration d) {
+  const auto half_us = static_cast<uint32_t>(ToMs(d)) * 500;
+  return std::chrono::microseconds(half_us + randombytes_uniform(half_us + 1));
+}
+
 class Client : public DealerClient {
  public:
   explicit Client(ClientOptions options)
       : options_(std::move(options)),
-        outbox_(options_.max_queued_messages, options_.max_queued_bytes) {}
+        outbox_(options_.max_queued_messages, options_.max_queued_bytes),
+        back_off_(options_.reconnect_least) {}
   ~Client() override;
 
   absl::Status Begin();
@@ -45,15 +61,18 @@ class Client : public DealerClient {
  private:
   // The socket thread.
   void Run();
+  int PollTimeoutMs() const;
+  void Connect();
   void ReadEvents();
   void OnEvent(const MonitorEvent& event);
   void OnTcpConnected(int fd);
   void OnHandshakeDone();
-  void OnEnd();
-  void OnFailure(ConnectionChange change, const std::string& reason);
+  void OnTcpEnded();
+  void OnAttemptFailed();
+  void Failed(ConnectionChange change, const std::string& reason);
+  void CheckTime();
   void ReadMessages();
   void Flush();
-  void Tell(ConnectionChange change, std::string reason);
   void SampleLocked();
 
   const ClientOptions options_;
@@ -68,7 +87,10 @@ class Client : public DealerClient {
   std::string congestion_control_;
 
   // The socket thread's.
-  bool in_handshake_ = false;
+  enum class State { kConnecting, kUp, kWaiting };
+  State state_ = State::kConnecting;
+  Clock::time_point until_;  // kConnecting: give up then; kWaiting: try again then
+  Duration back_off_;
   bool full_ = false;  // ZeroMQ's pipe: wait until it can be written
 
   // In this order, so that sockets go before their context.
@@ -89,13 +111,9 @@ absl::Status Client::Begin() {
   SetCommonOptions(dealer_.get(), options_.high_water_messages, options_.handshake_timeout);
   SetCurveClient(dealer_.get(), options_.keys, options_.server_key);
   SetInt(dealer_.get(), ZMQ_IMMEDIATE, 1);
-  SetInt(dealer_.get(), ZMQ_RECONNECT_IVL, ToMs(options_.reconnect_least));
-  SetInt(dealer_.get(), ZMQ_RECONNECT_IVL_MAX, ToMs(options_.reconnect_most));
+  SetInt(dealer_.get(), ZMQ_CONNECT_TIMEOUT, ToMs(options_.connect_timeout));
+  SetInt(dealer_.get(), ZMQ_RECONNECT_IVL, kNeverMs);
   RETURN_IF_ERROR(StartMonitor(context_.get(), dealer_.get(), "client", &monitor_));
-  if (zmq_connect(dealer_.get(), ("tcp://" + options_.address).c_str()) != 0) {
-    return absl::InvalidArgumentError(
-        absl::StrCat("cannot connect to ", options_.address, ": ", zmq_strerror(zmq_errno())));
-  }
   thread_ = std::thread([this] { Run(); });
   return absl::OkStatus();
 }
@@ -137,9 +155,11 @@ void Client::Run() {
   zmq_pollitem_t items[] = {{dealer_.get(), 0, ZMQ_POLLIN, 0},
                             {monitor_.get(), 0, ZMQ_POLLIN, 0},
                             {nullptr, wake_up_.fd(), ZMQ_POLLIN, 0}};
-  while (zmq_poll(items, 3, kSampleEveryMs) >= 0 || zmq_errno() == EINTR) {
+  Connect();
+  while (zmq_poll(items, 3, PollTimeoutMs()) >= 0 || zmq_errno() == EINTR) {
     if (items[2].revents != 0) wake_up_.Clear();
     ReadEvents();
+    CheckTime();
     ReadMessages();
     Flush();
     {
@@ -152,32 +172,49 @@ void Client::Run() {
   dealer_.reset();
 }
 
+int Client::PollTimeoutMs() const {
+  if (state_ == State::kUp) return kSampleEveryMs;
+  const Duration left = std::max(Duration(0), Duration(until_ - Clock::now()));
+  return std::min(kSampleEveryMs, ToMs(left) + 1);
+}
+
+void Client::Connect() {
+  const std::string endpoint = "tcp://" + options_.address;
+  zmq_disconnect(dealer_.get(), endpoint.c_str());  // what is left of the last attempt
+  state_ = State::kConnecting;
+  until_ = Clock::now() + options_.connect_timeout + options_.handshake_timeout + Seconds(1);
+  if (zmq_connect(dealer_.get(), endpoint.c_str()) != 0) {
+    Failed(ConnectionChange::kUnreachable,
+           absl::StrCat("cannot connect to ", options_.address, ": ", zmq_strerror(zmq_errno())));
+  }
+}
+
 void Client::ReadEvents() {
   while (auto event = NextEvent(monitor_.get())) OnEvent(*event);
 }
 
 void Client::OnEvent(const MonitorEvent& event) {
+  if (state_ == State::kWaiting) return;  // the last of a connection that we have given up
   switch (event.event) {
     case ZMQ_EVENT_CONNECTED:
       return OnTcpConnected(event.value);
     case ZMQ_EVENT_HANDSHAKE_SUCCEEDED:
       return OnHandshakeDone();
     case ZMQ_EVENT_HANDSHAKE_FAILED_AUTH:
-      return OnFailure(ConnectionChange::kNotAllowed, "the coordinator does not know our key");
+      return Failed(ConnectionChange::kNotAllowed,
+                    absl::StrCat(options_.address, ": the coordinator does not know our key"));
     case ZMQ_EVENT_HANDSHAKE_FAILED_NO_DETAIL:
-      return OnFailure(ConnectionChange::kWrongServer,
-                       "the handshake failed: another coordinator key than expected, or no "
-                       "coordinator on that port");
-    case ZMQ_EVENT_CLOSED:
     case ZMQ_EVENT_DISCONNECTED:
-      return OnEnd();
+      return OnTcpEnded();
+    case ZMQ_EVENT_CLOSED:
+    case ZMQ_EVENT_CONNECT_RETRIED:  // also when the host's name was not found
+      return OnAttemptFailed();
     default:
       return;
   }
 }
 
 void Client::OnTcpConnected(int fd) {
-  in_handshake_ = true;
   std::lock_guard lock(mutex_);
   tcp_.emplace(fd);
   stats_ = {};
@@ -187,7 +224,8 @@ void Client::OnTcpConnected(int fd) {
 }
 
 void Client::OnHandshakeDone() {
-  in_handshake_ = false;
+  state_ = State::kUp;
+  back_off_ = options_.reconnect_least;
   // A Send that was under way while the last connection ended may have left something behind.
   const size_t lost = outbox_.Forget(kOnlyRoute);
   {
@@ -196,43 +234,47 @@ void Client::OnHandshakeDone() {
     ++counters_.connects;
   }
   connected_ = true;
-  Tell(ConnectionChange::kConnected, absl::StrCat("connected to ", options_.address));
+  options_.on_event(
+      {ConnectionChange::kConnected, absl::StrCat("connected to ", options_.address)});
 }
 
-void Client::OnFailure(ConnectionChange change, const std::string& reason) {
-  if (!in_handshake_) return;
-  in_handshake_ = false;
-  Tell(change, absl::StrCat(options_.address, ": ", reason));
+void Client::OnTcpEnded() {
+  if (state_ == State::kUp) {
+    return Failed(ConnectionChange::kDisconnected,
+                  absl::StrCat("lost the connection to ", options_.address));
+  }
+  Failed(ConnectionChange::kWrongServer,
+         absl::StrCat(options_.address,
+                      ": it closed the connection during the handshake: another coordinator key "
+                      "than expected, or no coordinator on that port"));
 }
 
-// The end of a connection, or of an attempt to make one.
-void Client::OnEnd() {
-  const bool was_connected = connected_.exchange(false);
-  const bool had_tcp = [this] {
+void Client::OnAttemptFailed() {
+  if (tcp_) return OnTcpEnded();
+  Failed(ConnectionChange::kUnreachable, absl::StrCat("cannot reach ", options_.address));
+}
+
+// The end of a connection, or of an attempt to make one; the next follows after a while.
+void Client::Failed(ConnectionChange change, const std::string& reason) {
+  connected_ = false;
+  {
     std::lock_guard lock(mutex_);
     counters_.dropped_out += outbox_.Forget(kOnlyRoute);
-    const bool had = tcp_.has_value();
     tcp_.reset();
     stats_ = {};
-    return had;
-  }();
+  }
   full_ = false;
-  if (was_connected) {
-    return Tell(ConnectionChange::kDisconnected,
-                absl::StrCat("lost the connection to ", options_.address));
-  }
-  if (in_handshake_) {
-    return OnFailure(ConnectionChange::kWrongServer,
-                     "it closed the connection during the handshake: another coordinator key than "
-                     "expected, or no coordinator on that port");
-  }
-  if (!had_tcp) {
-    Tell(ConnectionChange::kUnreachable, absl::StrCat("cannot reach ", options_.address));
-  }
+  state_ = State::kWaiting;
+  until_ = Clock::now() + Jittered(back_off_);
+  back_off_ = std::min(2 * back_off_, options_.reconnect_most);
+  options_.on_event({change, reason});
 }
 
-void Client::Tell(ConnectionChange change, std::string reason) {
-  options_.on_event({change, std::move(reason)});
+void Client::CheckTime() {
+  if (state_ == State::kUp || Clock::now() < until_) return;
+  if (state_ == State::kWaiting) return Connect();
+  Failed(ConnectionChange::kUnreachable,
+         absl::StrCat("no answer from ", options_.address, " in time"));
 }
 
 void Client::ReadMessages() {

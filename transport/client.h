@@ -49,6 +49,7 @@ struct ClientOptions {
   size_t max_queued_messages = 64;
   uint64_t max_queued_bytes = 64 * 1024 * 1024;
   int high_water_messages = 16;
+  Duration connect_timeout = Seconds(15);  // TCP; some networks swallow packets silently
   Duration handshake_timeout = Seconds(10);
   Duration reconnect_least = Milliseconds(200);
   Duration reconnect_most = Seconds(10);

@@ -1,9 +1,5 @@
 // What strangers and bad members can do to a server.
-#include <arpa/inet.h>
 #include <gtest/gtest.h>
-#include <netinet/in.h>
-#include <sys/socket.h>
-#include <unistd.h>
 #include <zmq.h>
 
 #include "common/rng.h"
@@ -98,20 +94,34 @@ TEST(HostileTest, OtherMechanismsAreRefused) {
 }
 
 TEST(HostileTest, NothingListeningIsUnreachable) {
-  // A bound socket that does not listen keeps its port from everybody.
-  const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  sockaddr_in at{};
-  at.sin_family = AF_INET;
-  at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  ASSERT_EQ(bind(fd, reinterpret_cast<sockaddr*>(&at), sizeof at), 0);
-  socklen_t size = sizeof at;
-  ASSERT_EQ(getsockname(fd, reinterpret_cast<sockaddr*>(&at), &size), 0);
-  Member member("127.0.0.1:" + std::to_string(ntohs(at.sin_port)),
-                CurveKeyPair::Generate().public_key, CurveKeyPair::Generate());
+  RawListener bound(/*listening=*/false);  // keeps its port from everybody
+  Member member("127.0.0.1:" + std::to_string(bound.port()), CurveKeyPair::Generate().public_key,
+                CurveKeyPair::Generate());
   auto event = member.events.PopFor(kPatience);
   ASSERT_TRUE(event.has_value());
   EXPECT_EQ(event->change, ConnectionChange::kUnreachable);
-  close(fd);
+}
+
+TEST(HostileTest, ClientTriesAgainAfterARefusal) {
+  Lab lab;
+  const CurveKeyPair keys = CurveKeyPair::Generate();
+  Member member(lab, keys);
+  ASSERT_TRUE(member.Saw(ConnectionChange::kNotAllowed));
+  ASSERT_TRUE(member.Saw(ConnectionChange::kNotAllowed));
+  lab.table.Add(keys.public_key, Role::kWorker);
+  EXPECT_TRUE(member.Saw(ConnectionChange::kConnected));
+}
+
+// Somebody else's server, and one that breaks the protocol: ZeroMQ by itself would give up.
+TEST(HostileTest, ClientTriesAgainAfterGarbage) {
+  RawListener listener;
+  Member member("127.0.0.1:" + std::to_string(listener.port()), CurveKeyPair::Generate().public_key,
+                CurveKeyPair::Generate());
+  for (int i = 0; i < 3; ++i) {
+    listener.AnswerOnce("HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n" +
+                        std::string(100, ' '));
+    EXPECT_TRUE(member.Saw(ConnectionChange::kWrongServer));
+  }
 }
 
 TEST(HostileTest, OversizedMessageCutsTheConnectionOnly) {

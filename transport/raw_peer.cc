@@ -74,6 +74,25 @@ bool RawTcp::AtEnd() {
   }
 }
 
+RawListener::RawListener(bool listening) : fd_(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+  sockaddr_in at{};
+  at.sin_family = AF_INET;
+  at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  socklen_t size = sizeof at;
+  LONGHAUL_CHECK(bind(fd_, reinterpret_cast<sockaddr*>(&at), sizeof at) == 0, "no port");
+  LONGHAUL_CHECK(!listening || listen(fd_, 16) == 0, "cannot listen");
+  LONGHAUL_CHECK(getsockname(fd_, reinterpret_cast<sockaddr*>(&at), &size) == 0, "no port");
+  port_ = ntohs(at.sin_port);
+}
+
+RawListener::~RawListener() { close(fd_); }
+
+void RawListener::AnswerOnce(std::string_view bytes) {
+  const int peer = accept(fd_, nullptr, nullptr);
+  (void)!send(peer, bytes.data(), bytes.size(), MSG_NOSIGNAL);
+  close(peer);
+}
+
 RawCurveClient::RawCurveClient(uint16_t port, const WorkerKey& server_key, const CurveKeyPair& keys)
     : tcp_(port), server_key_(server_key.bytes), keys_(keys) {}
 

@@ -26,6 +26,22 @@ class RawTcp {
   int fd_;
 };
 
+// A port of this machine that is nobody's: it answers what it is told, or does not even listen.
+class RawListener {
+ public:
+  explicit RawListener(bool listening = true);
+  RawListener(const RawListener&) = delete;
+  RawListener& operator=(const RawListener&) = delete;
+  ~RawListener();
+  uint16_t port() const { return port_; }
+  // Waits for a connection, sends the bytes, closes.
+  void AnswerOnce(std::string_view bytes);
+
+ private:
+  int fd_;
+  uint16_t port_ = 0;
+};
+
 // A CURVE client as in ZeroMQ RFC 26 over ZMTP 3.0 (RFC 23).
 class RawCurveClient {
  public:

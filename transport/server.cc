@@ -4,7 +4,6 @@
 #include <zmq.h>
 
 #include <algorithm>
-#include <atomic>
 #include <mutex>
 #include <thread>
 
@@ -34,7 +33,7 @@ constexpr uint64_t kSelfTestConnections = 1;  // the stranger of the self-test i
 // ZeroMQ names connections with a zero byte and a counter. A client cannot choose such a name.
 constexpr size_t kRouteBytes = 5;
 
-int Milliseconds64(Duration d) {
+int ToMs(Duration d) {
   return static_cast<int>(std::chrono::duration_cast<std::chrono::milliseconds>(d).count());
 }
 
@@ -205,7 +204,7 @@ void Server::Run() {
 
 int Server::PollTimeoutMs(Clock::time_point next_sample) const {
   const Duration left = std::max(Duration(0), Duration(next_sample - Clock::now()));
-  const int until_sample = Milliseconds64(left) + 1;
+  const int until_sample = ToMs(left) + 1;
   return retry_soon_ ? std::min(kRetryMs, until_sample) : until_sample;
 }
 
