@@ -35,14 +35,17 @@ ReducerThread::ReducerThread(Options options, std::unique_ptr<Reducer> reducer)
   thread_ = std::thread([this] { Run(); });
 }
 
-ReducerThread::~ReducerThread() {
+ReducerThread::~ReducerThread() { Stop(); }
+
+void ReducerThread::Stop() {
+  stopping_ = true;
   commands_.Close();
-  thread_.join();
+  if (thread_.joinable()) thread_.join();
 }
 
 void ReducerThread::Run() {
   while (auto command = commands_.Pop()) {
-    if (!failed_) (*command)();
+    if (!failed_ && !stopping_) (*command)();
   }
 }
 

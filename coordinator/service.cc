@@ -29,7 +29,8 @@ CoordinatorService::CoordinatorService(Options options, Observer observer)
 
 CoordinatorService::~CoordinatorService() {
   events_.Close();
-  server_.reset();  // no more messages for the reducer
+  if (reducer_) reducer_->Stop();  // it sends by the server,
+  server_.reset();                 // whose thread calls it: the object stays until that has ended
   reducer_.reset();
 }
 

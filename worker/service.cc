@@ -98,6 +98,7 @@ absl::Status WorkerService::Connect(bool enrolling) {
   }
   control_.reset();
   bulk_.reset();
+  bulk_up_ = false;
   enrolling_ = enrolling;
   const std::string& address = options_.invitation.addresses[address_];
   const CurveKeyPair keys = enrolling ? options_.invitation.one_off_keys() : options_.keys;
@@ -114,13 +115,19 @@ void WorkerService::OnConnection(const Connection& connection) {
   if (e.change == ConnectionChange::kConnected) {
     last_heard_ns_ = MonotonicNs();
     if (connection.bulk) {
-      for (auto& [id, upload] : uploads_)
+      bulk_up_ = true;
+      for (auto& [id, upload] : uploads_) {
         upload.outgoing = Outgoing(upload.sizes);  // credit of the old one lapsed
+        if (auto fetch = std::exchange(upload.waiting, std::nullopt)) OnFetch(*fetch);
+      }
       return AskForChunks(/*new_attempt=*/true);
     }
     return enrolling_ ? SendEnroll() : Step(WorkerConnected{});
   }
-  if (connection.bulk) return;
+  if (connection.bulk) {
+    bulk_up_ = false;
+    return;
+  }
   last_problem_ = e.reason;
   if (e.change == ConnectionChange::kNotAllowed && !joined_) {
     if (enrolling_)
@@ -349,6 +356,10 @@ void WorkerService::OnFetch(const Fetch& fetch) {
   if (fetch.object.kind != ObjectKind::kContribution || it == uploads_.end() ||
       it->second.object != fetch.object)
     return;
+  if (!bulk_up_) {
+    it->second.waiting = fetch;
+    return;
+  }
   std::vector<ChunkSpan> missing;
   for (const ChunkRun& run : fetch.missing) missing.push_back({run.first, run.count});
   if (!it->second.outgoing.OnFetch(fetch.attempt, missing, fetch.granted_bytes).ok()) return;
