@@ -15,6 +15,7 @@ namespace {
 
 constexpr Duration kBeatEvery = Seconds(1);
 constexpr Duration kFlushTime = Milliseconds(300);  // for the last messages of a leaving worker
+constexpr int kWrongServerTries = 3;         // a coordinator that dies looks like a wrong one
 constexpr Duration kLeaveTime = Seconds(5);  // for the coordinator to take note of a planned leave
 
 int64_t MonotonicNs() {
@@ -62,6 +63,7 @@ absl::StatusOr<WorkerService::Outcome> WorkerService::Run(const std::atomic<bool
                                     ": " + last_problem_);
     }
     if (MonotonicNs() < next_beat) continue;
+    if (std::exchange(try_again_, false)) RETURN_IF_ERROR(Connect(enrolling_));
     next_beat = MonotonicNs() + kBeatEvery.count();
     Beat();
   }
@@ -124,6 +126,9 @@ void WorkerService::OnConnection(const Connection& connection) {
     }
     return enrolling_ ? SendEnroll() : Step(WorkerConnected{});
   }
+  // ZeroMQ does not try again after these.
+  try_again_ = try_again_ || (e.change == ConnectionChange::kNotAllowed && joined_) ||
+               e.change == ConnectionChange::kWrongServer;
   if (connection.bulk) {
     bulk_up_ = false;
     return;
@@ -135,7 +140,8 @@ void WorkerService::OnConnection(const Connection& connection) {
           "the invitation is not valid any more (used up, expired or revoked): " + e.reason));
     switch_key_ = true;  // our own key is not known there yet: use the invitation
   } else if (e.change == ConnectionChange::kWrongServer && !joined_) {
-    Fail(absl::PermissionDeniedError("wrong coordinator: " + e.reason));
+    if (++wrong_server_ >= kWrongServerTries)
+      Fail(absl::PermissionDeniedError("wrong coordinator: " + e.reason));
   } else if (e.change == ConnectionChange::kUnreachable && !joined_ &&
              options_.invitation.addresses.size() > 1) {
     address_ = (address_ + 1) % options_.invitation.addresses.size();

@@ -119,7 +119,9 @@ class WorkerService {
   std::unique_ptr<TrainingThread> training_;
   std::unique_ptr<DealerClient> control_;
   std::unique_ptr<DealerClient> bulk_;
-  bool bulk_up_ = false;  // its kConnected was seen, and no end since
+  bool try_again_ = false;  // connect anew with the next heartbeat
+  int wrong_server_ = 0;    // handshakes that failed before we joined
+  bool bulk_up_ = false;    // its kConnected was seen, and no end since
   bool enrolling_ = false;
   bool switch_key_ = false;  // connect again with the other key
   size_t address_ = 0;
