@@ -38,13 +38,14 @@ ReducerThread::ReducerThread(Options options, std::unique_ptr<Reducer> reducer)
 ReducerThread::~ReducerThread() { Stop(); }
 
 void ReducerThread::Stop() {
+  stopping_ = true;
   commands_.Close();
   if (thread_.joinable()) thread_.join();
 }
 
 void ReducerThread::Run() {
   while (auto command = commands_.Pop()) {
-    if (!failed_) (*command)();
+    if (!failed_ && !stopping_) (*command)();
   }
 }
 

@@ -3,6 +3,7 @@
 // the parameters, so one thread does all of them in order).
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <map>
 #include <memory>
@@ -46,6 +47,8 @@ class ReducerThread {
 
   ReducerThread(Options options, std::unique_ptr<Reducer> reducer);
   ~ReducerThread();
+  // Finishes the command in hand and calls nobody afterwards; by the owner, any number of times.
+  void Stop();
 
   // Finishes what is queued and ends the thread; what is asked for later is refused. Until it
   // returns, the functions of the options are called.
@@ -113,6 +116,7 @@ class ReducerThread {
   std::map<Version, uint64_t>
       parameters_at_;  // where the parameters start in each checkpoint's model file
   bool failed_ = false;
+  std::atomic<bool> stopping_{false};
   std::thread thread_;
 };
 

@@ -82,9 +82,10 @@ absl::Status CoordinatorService::Open() {
   core_ = std::make_unique<Coordinator>(options_.config);
   core_->Restore(std::move(start.state));
   StartReducer(std::move(reducer));
-  RETURN_IF_ERROR(StartServer());
+  // Before the port is open: whoever is enrolled must not be turned away.
   Step(BootEvent{.restarted = restarted_});
-  return failure_.value_or(absl::OkStatus());
+  if (failure_) return *failure_;
+  return StartServer();
 }
 
 void CoordinatorService::StartReducer(std::unique_ptr<Reducer> reducer) {
@@ -337,7 +338,8 @@ bool CoordinatorService::Do(const Request& request) {
     if (!state.round) return true;  // decided in the same step
     auto c = state.round->contributions.find(r->object.id.contribution);
     if (c == state.round->contributions.end()) return true;
-    return reducer_->Expect(*r, c->second.key, peers_[c->first.session].route);
+    auto peer = peers_.find(c->first.session);
+    return reducer_->Expect(*r, c->second.key, peer == peers_.end() ? "" : peer->second.route);
   }
   if (const auto* r = std::get_if<DropContribution>(&request)) return reducer_->Drop(*r);
   if (const auto* r = std::get_if<ReduceRound>(&request)) return reducer_->Reduce(*r);
@@ -422,10 +424,11 @@ void CoordinatorService::OnRecord(const Record& record) {
     peers_[r->session].name = r->name;
     LogInfo(r->name + " joined");
   } else if (const auto* r = std::get_if<SessionEnded>(&record.body)) {
-    const Peer& peer = peers_[r->session];
-    LogInfo((peer.name.empty() ? std::string("a worker") : peer.name) + ": " +
+    auto peer = peers_.find(r->session);
+    if (peer == peers_.end()) return;
+    LogInfo((peer->second.name.empty() ? std::string("a worker") : peer->second.name) + ": " +
             DescribeRecord(record));
-    const Heartbeat& h = peer.heartbeat;
+    const Heartbeat& h = peer->second.heartbeat;
     ended_.bytes_sent += h.bytes_sent;
     ended_.bytes_received += h.bytes_received;
     ended_.steps += h.steps;

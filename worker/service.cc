@@ -17,6 +17,7 @@ constexpr Duration kFirstBeatEvery = Seconds(1);  // until the coordinator says 
 constexpr Duration kLeastBeat = Milliseconds(50);
 constexpr Duration kMostBeat = Seconds(10);
 constexpr Duration kFlushTime = Milliseconds(300);  // for the last messages of a leaving worker
+constexpr int kWrongServerTries = 3;         // a coordinator that dies looks like a wrong one
 constexpr Duration kLeaveTime = Seconds(5);  // for the coordinator to take note of a planned leave
 
 int64_t MonotonicNs() {
@@ -64,6 +65,7 @@ absl::StatusOr<WorkerService::Outcome> WorkerService::Run(const std::atomic<bool
                                     ": " + last_problem_);
     }
     if (MonotonicNs() < next_beat) continue;
+    if (std::exchange(try_again_, false)) RETURN_IF_ERROR(Connect(enrolling_));
     next_beat = MonotonicNs() + BeatEvery().count();
     Beat();
   }
@@ -100,6 +102,7 @@ absl::Status WorkerService::Connect(bool enrolling) {
   }
   control_.reset();
   bulk_.reset();
+  bulk_up_ = false;
   enrolling_ = enrolling;
   const std::string& address = options_.invitation.addresses[address_];
   const CurveKeyPair keys = enrolling ? options_.invitation.one_off_keys() : options_.keys;
@@ -116,13 +119,22 @@ void WorkerService::OnConnection(const Connection& connection) {
   if (e.change == ConnectionChange::kConnected) {
     last_heard_ns_ = MonotonicNs();
     if (connection.bulk) {
-      for (auto& [id, upload] : uploads_)
+      bulk_up_ = true;
+      for (auto& [id, upload] : uploads_) {
         upload.outgoing = Outgoing(upload.sizes);  // credit of the old one lapsed
+        if (auto fetch = std::exchange(upload.waiting, std::nullopt)) OnFetch(*fetch);
+      }
       return AskForChunks(/*new_attempt=*/true);
     }
     return enrolling_ ? SendEnroll() : Step(WorkerConnected{});
   }
-  if (connection.bulk) return;
+  // ZeroMQ does not try again after these.
+  try_again_ = try_again_ || (e.change == ConnectionChange::kNotAllowed && joined_) ||
+               e.change == ConnectionChange::kWrongServer;
+  if (connection.bulk) {
+    bulk_up_ = false;
+    return;
+  }
   last_problem_ = e.reason;
   if (e.change == ConnectionChange::kNotAllowed && !joined_) {
     if (enrolling_)
@@ -132,7 +144,8 @@ void WorkerService::OnConnection(const Connection& connection) {
     if (options_.say) options_.say("new to this run: enrolling with the invitation");
     return;
   } else if (e.change == ConnectionChange::kWrongServer && !joined_) {
-    Fail(absl::PermissionDeniedError("wrong coordinator: " + e.reason));
+    if (++wrong_server_ >= kWrongServerTries)
+      Fail(absl::PermissionDeniedError("wrong coordinator: " + e.reason));
   } else if (e.change == ConnectionChange::kUnreachable && !joined_ &&
              options_.invitation.addresses.size() > 1) {
     address_ = (address_ + 1) % options_.invitation.addresses.size();
@@ -372,6 +385,10 @@ void WorkerService::OnFetch(const Fetch& fetch) {
   if (fetch.object.kind != ObjectKind::kContribution || it == uploads_.end() ||
       it->second.object != fetch.object)
     return;
+  if (!bulk_up_) {
+    it->second.waiting = fetch;
+    return;
+  }
   std::vector<ChunkSpan> missing;
   for (const ChunkRun& run : fetch.missing) missing.push_back({run.first, run.count});
   if (!it->second.outgoing.OnFetch(fetch.attempt, missing, fetch.granted_bytes).ok()) return;

@@ -90,6 +90,7 @@ class WorkerService {
     Chunks chunks;
     Outgoing::Sizes sizes;
     Outgoing outgoing;
+    std::optional<Fetch> waiting;  // came before the bulk connection
   };
 
   absl::Status Connect(bool enrolling);
@@ -120,6 +121,9 @@ class WorkerService {
   std::unique_ptr<TrainingThread> training_;
   std::unique_ptr<DealerClient> control_;
   std::unique_ptr<DealerClient> bulk_;
+  bool try_again_ = false;  // connect anew with the next heartbeat
+  int wrong_server_ = 0;    // handshakes that failed before we joined
+  bool bulk_up_ = false;    // its kConnected was seen, and no end since
   bool enrolling_ = false;
   bool switch_key_ = false;  // connect again with the other key
   size_t address_ = 0;
