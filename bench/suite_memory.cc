@@ -1,12 +1,10 @@
-// Peak memory of real processes: a coordinator with toy workers on this machine trains two rounds,
-// then the coordinator starts again from what is on disk. What counts is the peak resident set that
-// the kernel knows (VmHWM), read while the process lives.
+// Peak memory of real processes: a coordinator with toy workers on this machine trains a few
+// rounds, then the coordinator starts again from what is on disk. What counts is the peak resident
+// set that the kernel knows (VmHWM), read while the process lives.
 //
 // Bounds, with one copy = 4 bytes per parameter:
 //   coordinator  7 copies + 4 MiB of upload credit per worker + 60 MB
 //   toy worker   its θ (a toy has no inner state) + 4 copies + one coded contribution + 60 MB
-#include <signal.h>
-
 #include <CLI/CLI.hpp>
 #include <chrono>
 #include <filesystem>
@@ -32,13 +30,16 @@ namespace {
 using Clock = std::chrono::steady_clock;
 
 constexpr double kProgramBytes = 60e6;  // code, libraries, sockets, logs
+// Enough for everything that is kept from round to round to be there.
+constexpr uint32_t kRounds = 6;
 constexpr double kCoordinatorCopies = 7;
 constexpr double kWorkerCopies = 5;  // θ and four more
 constexpr auto kSampleEvery = std::chrono::milliseconds(10);
 constexpr auto kStartLimit = std::chrono::seconds(60);
 constexpr auto kRunLimit = std::chrono::seconds(300);
 
-// A started program and the highest VmHWM that was seen.
+// A started program and its latest VmHWM, which only grows. The largest of all readings would be
+// wrong: before a child becomes another program, its peak is ours.
 struct Watched {
   std::unique_ptr<ChildProcess> process;
   std::string log;
@@ -48,7 +49,7 @@ struct Watched {
     std::ifstream file(absl::StrCat("/proc/", process->pid(), "/status"));
     for (std::string word; file >> word;) {
       uint64_t kib = 0;
-      if (word == "VmHWM:" && file >> kib) peak_bytes = std::max(peak_bytes, kib * 1024);
+      if (word == "VmHWM:" && file >> kib) peak_bytes = kib * 1024;
     }
   }
 };
@@ -80,20 +81,15 @@ class MemoryRun {
 
   absl::StatusOr<Peaks> Measure() {
     std::ofstream(Path("run.toml")) << Toml();
-    RETURN_IF_ERROR(StartCoordinator({}));
+    RETURN_IF_ERROR(StartCoordinator());
     RETURN_IF_ERROR(StartWorkers());
-    RETURN_IF_ERROR(Watch(kRunLimit, [this] { return coordinator_.process->Poll().has_value(); }));
-    if (coordinator_.process->Wait() != 0) return Failed(coordinator_);
+    RETURN_IF_ERROR(Watch(kRunLimit, [this] { return RoundsDone() >= kRounds; }));
     Peaks peaks{.coordinator_bytes = coordinator_.peak_bytes};
-    RETURN_IF_ERROR(Watch(kStartLimit, [this] { return WorkersEnded(); }));
     for (const Watched& worker : started_) {
-      if (worker.process->Poll() != 0) return Failed(worker);
       peaks.worker_bytes = std::max(peaks.worker_bytes, worker.peak_bytes);
     }
-    started_.clear();
-    RETURN_IF_ERROR(StartCoordinator({"--set", "run.rounds=1000"}));
-    coordinator_.process->Signal(SIGTERM);
-    coordinator_.process->Wait();
+    started_.clear();  // killed
+    RETURN_IF_ERROR(StartCoordinator());
     peaks.restart_bytes = coordinator_.peak_bytes;
     return peaks;
   }
@@ -103,9 +99,10 @@ class MemoryRun {
   std::string Invitation() const { return Path("run/invitation"); }
 
   std::string Toml() const {
-    return absl::StrCat("[run]\nname = \"memory\"\nrounds = 2\nmin_workers = ", workers_,
-                        "\noutput_dir = \"", Path("run"), "\"\n[model]\npreset = \"", preset_,
-                        "\"\n[train]\noptimizer = \"toy\"\n[sync]\ninner_steps = 2\n",
+    return absl::StrCat("[run]\nname = \"memory\"\nrounds = ", kRounds,
+                        "\nmin_workers = ", workers_, "\noutput_dir = \"", Path("run"),
+                        "\"\n[model]\npreset = \"", preset_,
+                        "\"\n[train]\noptimizer = \"toy\"\n[sync]\ninner_steps = 1\n",
                         "[checkpoint]\nevery_rounds = 1\n",
                         "[network]\nlisten = \"127.0.0.1:0\"\nhttp = \"127.0.0.1:0\"\n");
   }
@@ -117,16 +114,22 @@ class MemoryRun {
     return watched;
   }
 
-  // Until it is ready for workers.
-  absl::Status StartCoordinator(const std::vector<std::string>& more) {
+  // Until it is ready for workers. One that runs already is killed first.
+  absl::Status StartCoordinator() {
+    coordinator_ = {};
     std::filesystem::remove(Invitation());
-    std::vector<std::string> argv = {"longhaul", "coordinator", Path("run.toml")};
-    argv.insert(argv.end(), more.begin(), more.end());
-    ASSIGN_OR_RETURN(coordinator_, Start(argv, "coordinator"));
-    RETURN_IF_ERROR(Watch(kStartLimit, [this] {
-      return ReadFile(Invitation()).ends_with('\n') || coordinator_.process->Poll().has_value();
-    }));
-    return coordinator_.process->Poll() ? Failed(coordinator_) : absl::OkStatus();
+    ASSIGN_OR_RETURN(coordinator_, Start({"longhaul", "coordinator", Path("run.toml"),
+                                          "--json-lines", "--invitation-uses", "64"},
+                                         "coordinator"));
+    return Watch(kStartLimit, [this] { return ReadFile(Invitation()).ends_with('\n'); });
+  }
+
+  // The coordinator prints a JSON object per round.
+  uint32_t RoundsDone() const {
+    std::ifstream file(coordinator_.log);
+    uint32_t rounds = 0;
+    for (std::string line; std::getline(file, line);) rounds += line.starts_with('{');
+    return rounds;
   }
 
   absl::Status StartWorkers() {
@@ -140,27 +143,24 @@ class MemoryRun {
     return absl::OkStatus();
   }
 
-  bool WorkersEnded() {
-    bool all = true;
-    for (Watched& worker : started_) all = worker.process->Poll().has_value() && all;
-    return all;
-  }
-
+  // Nobody may end meanwhile.
   template <class Done>
   absl::Status Watch(Clock::duration limit, Done&& done) {
     const auto deadline = Clock::now() + limit;
-    while (!done()) {
+    while (true) {
       coordinator_.Look();
       for (Watched& worker : started_) worker.Look();
-      if (Clock::now() > deadline) return Failed(coordinator_);
+      if (done()) return absl::OkStatus();
+      for (const Watched& worker : started_) {
+        if (worker.process->Poll()) return Failed(worker);
+      }
+      if (coordinator_.process->Poll() || Clock::now() > deadline) return Failed(coordinator_);
       std::this_thread::sleep_for(kSampleEvery);
     }
-    coordinator_.Look();
-    return absl::OkStatus();
   }
 
   static absl::Status Failed(const Watched& watched) {
-    return absl::UnavailableError("the run did not end well: " + Tail(watched.log));
+    return absl::UnavailableError("the run did not go well: " + Tail(watched.log));
   }
 
   const std::string programs_;
@@ -188,8 +188,7 @@ Result Peak(const std::string& name, uint64_t bytes, double bound_bytes) {
   return r;
 }
 
-std::vector<Result> RunMemory(const Bench& bench) {
-  const std::string preset = bench.quick ? "llama-1m" : "llama-10m";
+std::vector<Result> RunMemory(const Bench& bench, const std::string& preset) {
   const uint64_t parameters = ParameterCount(*PresetShape(preset));
   const double copy = 4.0 * static_cast<double>(parameters);
   const double worker_bound =
@@ -219,7 +218,13 @@ std::vector<Result> RunMemory(const Bench& bench) {
 void AddMemory(CLI::App& app, Bench& bench) {
   CLI::App* suite =
       AddSuite(app, bench, "memory", "Peak memory of coordinator and toy workers against bounds");
-  suite->callback([&bench] { bench.run = [&bench] { return RunMemory(bench); }; });
+  auto preset = std::make_shared<std::string>();
+  suite->add_option("--preset", *preset, "model (llama-10m; with --quick llama-1m)")
+      ->check(CLI::IsMember(PresetNames()));
+  suite->callback([preset, &bench] {
+    if (preset->empty()) *preset = bench.quick ? "llama-1m" : "llama-10m";
+    bench.run = [preset, &bench] { return RunMemory(bench, *preset); };
+  });
 }
 
 }  // namespace longhaul

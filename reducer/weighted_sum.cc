@@ -8,9 +8,10 @@
 
 namespace longhaul {
 
-WeightedSum::WeightedSum(const CodedShape& shape) : shape_(shape), values_(shape.elements, 0) {}
+WeightedSum::WeightedSum(const CodedShape& shape) : shape_(shape) {}
 
 absl::Status WeightedSum::Apply(const ContributionLog& log, uint32_t weight, bool add) {
+  values_.resize(shape_.elements, 0);
   const std::span<uint64_t> sum(values_);
   absl::Status status = log.ForEach([&](uint32_t chunk, std::span<const float> values) {
     const std::span<uint64_t> part = sum.subspan(shape_.First(chunk), values.size());

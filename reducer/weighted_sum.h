@@ -1,5 +1,6 @@
 // The exact sum of the contributions held so far, and which weights are in it. Contributions are
-// read from their logs, so memory is one int64 per element however many there are.
+// read from their logs, so memory is one int64 per element however many there are; it is taken when
+// the first one is added (what is loaded before that, a checkpoint, is gone by then).
 //
 // Owned by one thread. When a log cannot be read halfway through, the sum is spoiled; the next
 // Bring makes it anew from the logs it is given.
@@ -32,6 +33,7 @@ class WeightedSum {
   absl::Status Bring(const std::vector<Part>& parts, const Logs& logs);
   void Clear();
 
+  // Empty until the first contribution.
   std::span<const uint64_t> values() const { return values_; }
   size_t MemoryBytes() const { return values_.capacity() * sizeof(uint64_t); }
 

@@ -45,17 +45,16 @@ Replica::Replica(Options options, Trainer& trainer)
     : options_(options),
       trainer_(trainer),
       up_(*FindCodec(options.codec_up)),
-      down_(*FindCodec(options.codec_down)),
-      parameters_(trainer.parameters()),
-      momentum_(trainer.parameters()),
-      residual_(options.residual_decay < 0 ? 0 : trainer.parameters()) {}
+      down_(*FindCodec(options.codec_down)) {}
 
 FragmentState Replica::state() const { return {FragmentId{0}, version_, hash_}; }
 
 absl::Status Replica::Load(Version version, const std::vector<std::string>& chunks) {
   const ScopedFloatMode mode;
-  if (chunks.size() != ChunkCount(parameters_.size()))
+  if (chunks.size() != ChunkCount(trainer_.parameters()))
     return absl::InvalidArgumentError("a state of the wrong size");
+  parameters_.resize(trainer_.parameters());
+  momentum_.resize(trainer_.parameters());
   RETURN_IF_ERROR(ForEachChunk(
       parameters_.size(), [&](uint64_t chunk, uint64_t at, uint64_t n) -> absl::Status {
         const std::string& payload = chunks[chunk];
@@ -79,8 +78,10 @@ absl::Status Replica::Load(Version version, const std::vector<std::string>& chun
 }
 
 absl::StatusOr<Replica::Coded> Replica::Code() {
+  LONGHAUL_CHECK(!parameters_.empty(), "a replica contributes before it has a state");
   const ScopedFloatMode mode;
   sent_.resize(parameters_.size());
+  if (options_.residual_decay >= 0) residual_.resize(parameters_.size());
   auto chunks = std::make_shared<std::vector<std::string>>();
   Coded coded;
   std::vector<Digest> digests;
@@ -130,6 +131,7 @@ void Replica::Resolve(bool included) {
 }
 
 absl::Status Replica::Apply(const CommitView& commit, const std::vector<std::string>& chunks) {
+  LONGHAUL_CHECK(!parameters_.empty(), "a replica applies a commit before it has a state");
   const ScopedFloatMode mode;
   if (commit.version != version_.Next() || chunks.size() != ChunkCount(parameters_.size())) {
     return absl::InvalidArgumentError("an aggregate of the wrong version or size");
@@ -159,7 +161,7 @@ absl::Status Replica::Apply(const CommitView& commit, const std::vector<std::str
 }
 
 void Replica::ResetProgress(bool inner_state, bool residual) {
-  trainer_.SetParameters(0, parameters_);
+  if (!parameters_.empty()) trainer_.SetParameters(0, parameters_);
   if (inner_state) trainer_.ResetInnerState();
   sent_in_progress_ = false;
   progress_from_sent_ = false;

@@ -2,7 +2,9 @@
 // Drives the trainer's θ.
 //
 // Thread rule: the trainer thread makes every call. Memory: four float32 copies of the fragment
-// (θ̄, outer momentum, residual, θ as sent) plus the coded contribution, beside the trainer's.
+// (θ̄, outer momentum, residual, θ as sent) plus the coded contribution, beside the trainer's. The
+// first two are taken by the first Load, the others by the first Code: by then the chunks of the
+// state, two copies, are gone.
 #pragma once
 
 #include <cstdint>
@@ -41,12 +43,13 @@ class Replica {
     ObjectInfo object;  // everything but its id
     Chunks chunks;
   };
-  // e' = βe + (θ̄ − θ), coded; θ is remembered as sent. InvalidArgument when a value is not finite.
+  // e' = βe + (θ̄ − θ), coded; θ is remembered as sent. Requires Load. InvalidArgument when a value
+  // is not finite.
   absl::StatusOr<Coded> Code();
   // The sent contribution is decided. Included: e ← e' − decode(code), and local progress counts
   // from θ_sent.
   void Resolve(bool included);
-  // One outer step from a committed aggregate; θ ← θ̄ + local progress.
+  // One outer step from a committed aggregate; θ ← θ̄ + local progress. Requires Load.
   absl::Status Apply(const CommitView& commit, const std::vector<std::string>& chunks);
   // θ = θ̄. `residual`: e = 0 and the sent contribution is forgotten.
   void ResetProgress(bool inner_state, bool residual);
@@ -61,9 +64,9 @@ class Replica {
   const Codec& down_;
   Version version_;
   Digest hash_{};
-  std::vector<float> parameters_;  // θ̄
-  std::vector<float> momentum_;    // b
-  std::vector<float> residual_;    // e
+  std::vector<float> parameters_;  // θ̄; empty before Load
+  std::vector<float> momentum_;    // b; empty before Load
+  std::vector<float> residual_;    // e; empty: zero
   std::vector<float> sent_;        // θ when the contribution was coded; empty: none
   Chunks code_;                    // what was sent
   bool sent_in_progress_ = false;  // θ still contains what was sent
