@@ -50,10 +50,6 @@ class ReducerThread {
   // Finishes the command in hand and calls nobody afterwards; by the owner, any number of times.
   void Stop();
 
-  // Finishes what is queued and ends the thread; what is asked for later is refused. Until it
-  // returns, the functions of the options are called.
-  void Stop();
-
   // All of these: any thread; false when the queue is full (whatever was lost is asked for again).
   bool Expect(const ExpectContribution& request, const WorkerKey& user, const std::string& route);
   // The session's connection is new: what it owes is asked for there.
