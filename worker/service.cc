@@ -258,6 +258,7 @@ void WorkerService::Do(const WorkerRequest& request) {
     exit_ = *exit;
     return;
   }
+  if (std::holds_alternative<ResolveContribution>(request)) uploads_.clear();  // it is decided
   const bool needs_object =
       std::holds_alternative<LoadState>(request) || std::holds_alternative<ApplyCommit>(request);
   training_->Start(request, needs_object ? std::exchange(fetched_, nullptr) : nullptr);
