@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <filesystem>
 
 #include "common/log.h"
 #include "common/rng.h"
@@ -18,6 +19,8 @@
 
 namespace longhaul {
 namespace {
+
+constexpr char kDamagedSuffix[] = ".damaged";
 
 std::string Hex16(uint64_t value) {
   ByteWriter w;
@@ -102,12 +105,22 @@ CheckpointContents ContentsOf(const Checkpoint& c) {
   return {c.shape, c.parameters, c.momentum, c.residual, c.ledger, c.state};
 }
 
+absl::StatusOr<Checkpoint> ReadResumeFrom(const std::string& path) {
+  std::error_code error;
+  if (!std::filesystem::is_directory(path, error))
+    return absl::InvalidArgumentError("--resume " + path + ": there is no such folder");
+  ASSIGN_OR_RETURN(std::unique_ptr<Storage> source, OpenFileStorage(path));
+  absl::StatusOr<Checkpoint> checkpoint = ReadCheckpoint(*source, "");
+  if (checkpoint.ok()) return checkpoint;
+  return absl::DataLossError("--resume " + path + ": " +
+                             std::string(checkpoint.status().message()) + "; use an older one");
+}
+
 // A new generation from a checkpoint, ours or another run's. Later checkpoints of this folder are
 // void.
 absl::StatusOr<Record> BeginGeneration(RunFolder& folder, const RunStartOptions& options,
                                        const State& state) {
-  ASSIGN_OR_RETURN(std::unique_ptr<Storage> source, OpenFileStorage(options.resume_from));
-  ASSIGN_OR_RETURN(Checkpoint checkpoint, ReadCheckpoint(*source, ""));
+  ASSIGN_OR_RETURN(Checkpoint checkpoint, ReadResumeFrom(options.resume_from));
   if (checkpoint.state.fragments.size() != 1 || checkpoint.shape != options.shape) {
     return absl::InvalidArgumentError(options.resume_from +
                                       " holds another model than run.toml describes");
@@ -138,19 +151,28 @@ absl::StatusOr<Record> BeginGeneration(RunFolder& folder, const RunStartOptions&
                                   checkpoint.ledger}};
 }
 
-// The newest intact checkpoint from which the kept commits lead to the current version.
+// The newest intact checkpoint from which the kept commits lead to the current version. Damaged
+// ones are set aside, so that they count no more as kept.
 absl::StatusOr<Checkpoint> FindCheckpoint(Storage& storage, const State& state) {
   std::string problems;
+  std::vector<std::string> damaged;
   for (const std::string& path : ListCheckpoints(storage, kCheckpoints)) {
     absl::StatusOr<Checkpoint> checkpoint = ReadCheckpoint(storage, path);
     if (!checkpoint.ok()) {
       problems += "\n  " + std::string(checkpoint.status().message());
       LogWarning("checkpoint passed over: " + std::string(checkpoint.status().message()));
+      damaged.push_back(path);
       continue;
     }
     const CheckpointFragment& fragment = checkpoint->state.fragments.at(0);
     auto hash = state.hashes.find(fragment.version);
-    if (hash != state.hashes.end() && hash->second == fragment.state_hash) return checkpoint;
+    if (hash == state.hashes.end() || hash->second != fragment.state_hash) continue;
+    for (const std::string& old : damaged) {
+      const std::string aside = old + kDamagedSuffix;
+      RETURN_IF_ERROR(storage.Remove(aside));
+      RETURN_IF_ERROR(storage.Rename(old, aside));
+    }
+    return checkpoint;
   }
   return absl::DataLossError("no intact checkpoint fits the journal" + problems);
 }
@@ -222,6 +244,14 @@ absl::StatusOr<RunStart> StartRun(RunFolder& folder, const RunStartOptions& opti
     RETURN_IF_ERROR(append(begin));
   }
   ASSIGN_OR_RETURN(start.checkpoint, FindCheckpoint(folder.storage(), start.state));
+  const CheckpointFragment& found = start.checkpoint.state.fragments[0];
+  if (found.version < start.state.snapshot.id.version) {
+    // The newest one is damaged: joiners get this one, and the commits since.
+    const ObjectInfo snapshot = StateObject(start.state.generation, found.version,
+                                            start.state.parameters, found.state_hash);
+    RETURN_IF_ERROR(
+        append(Record{start.state.now, CheckpointStored{snapshot, start.state.oldest_snapshot}}));
+  }
   return start;
 }
 

@@ -132,7 +132,8 @@ absl::StatusOr<Envelope> DecodeEnvelope(ByteSpan bytes) {
   RETURN_IF_ERROR(FromProto(in.generation(), &out.generation));
   out.session = {in.session()};
   out.sequence = in.sequence();
-  RETURN_IF_ERROR(BodyFromProto(in, &out.body));
+  const absl::Status body = BodyFromProto(in, &out.body);
+  if (!body.ok() && out.protocol_version == kProtocolVersion) return body;
   return out;
 }
 

@@ -214,7 +214,12 @@ void WorkerService::OnFrames(const std::vector<Frame>& frames) {
   absl::StatusOr<Envelope> envelope = DecodeEnvelope(frames[0].bytes());
   if (!envelope.ok())
     return LogDebug("a message was refused: " + std::string(envelope.status().message()));
-  if (envelope->run == options_.invitation.run_id()) OnMessage(*envelope);
+  if (envelope->protocol_version != kProtocolVersion &&
+      !std::holds_alternative<Refused>(envelope->body))
+    return;  // the coordinator says the same and why
+  if (envelope->run == options_.invitation.run_id()) return OnMessage(*envelope);
+  if (const auto* refused = std::get_if<Refused>(&envelope->body); refused && !joined_)
+    exit_ = ExitWorker{false, refused->code, refused->reason};  // the invitation is of another run
 }
 
 void WorkerService::OnMessage(const Envelope& envelope) {

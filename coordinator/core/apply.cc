@@ -221,6 +221,7 @@ struct Applier {
   void operator()(const RequestClosed& r) { s.requests.erase(r.request); }
 
   void operator()(const PhaseChanged& r) {
+    if (r.phase == Phase::kWaiting) s.sampled = false;  // a finished run goes on
     s.phase = r.phase;
     s.reason = r.reason;
   }

@@ -54,6 +54,8 @@ struct EventHandler {
 
   void operator()(const BootEvent& e) {
     if (e.restarted) c.Commit(Restarted{Seconds(10) * c.patience_per_mille_ / 1000});
+    if (s.phase == Phase::kFinished && s.version.value < c.config_.run.rounds)
+      c.Commit(PhaseChanged{Phase::kWaiting, "more rounds are wanted"});
     c.IssueAll();
   }
 

@@ -35,6 +35,13 @@ quorum = 1.0
 every_rounds = 2
 """
 
+# Overrides for a run that goes on until it is stopped.
+LONG_RUN = ("run.rounds=100000", "train.toy_step_ms=5", "checkpoint.every_rounds=5",
+            "run.min_workers=1")
+
+# cli/exit_codes.h
+FAILURE, USAGE, REFUSED, UNREACHABLE, DATA, STORAGE, INTERRUPTED = 1, 2, 4, 5, 6, 7, 130
+
 # Record types of the journal: places in RecordBody (coordinator/core/record.h).
 RECORDS = ["RunStarted", "GenerationStarted", "Restarted", "InvitationMade", "InvitationRevoked",
            "WorkerEnrolled", "SessionOpened", "SessionEnded", "MemberReady", "LeaseGranted",
@@ -198,9 +205,14 @@ class Rig:
 
     def worker(self, name, *arguments, program="longhaul-worker-toy", invitation=None):
         """Starts a worker with its own home folder."""
+        return self.start(name, self.worker_argv(name, *arguments, program=program,
+                                                 invitation=invitation))
+
+    def worker_argv(self, name, *arguments, program="longhaul-worker-toy", invitation=None):
+        """What starts it."""
         text = invitation or f"@{self.run / 'invitation'}"
-        return self.start(name, [BIN / program, text, "--name", name, "--home",
-                                 self.folder / "homes" / name, *arguments])
+        return [BIN / program, text, "--name", name, "--home", self.folder / "homes" / name,
+                *arguments]
 
     def journal(self):
         """The names of all intact records, in order."""
