@@ -36,12 +36,12 @@ usage_error() {
   exit 2
 }
 
-lite=0 gpu=0 sections="base"
+lite=0 gpu=0 tests=0 sections="base"
 while (($#)); do
   case $1 in
     --lite) lite=1 ;;
     --gpu) gpu=1 ;;
-    --tests) sections+=" test" ;;
+    --tests) sections+=" test" tests=1 ;;
     -h | --help) usage; exit 0 ;;
     *) usage_error "unknown option '$1'" ;;
   esac
@@ -49,7 +49,7 @@ while (($#)); do
 done
 if ((lite && gpu)); then usage_error "--lite and --gpu exclude each other"; fi
 if ((!lite)) && [[ -z "${LONGHAUL_TORCH_DIR:-}" ]]; then sections+=" torch"; fi
-: "${LONGHAUL_STEP_TOTAL:=$((lite ? 1 : 2))}"
+: "${LONGHAUL_STEP_TOTAL:=$(((lite ? 1 : 2) + tests))}"
 # shellcheck source=tools/steps.sh
 source tools/steps.sh
 logs=.longhaul/log
@@ -128,5 +128,20 @@ install_torch() {
     python3 -u tools/fetch_wheels.py --sets "$sets" --target .longhaul/torch
 }
 
+# TensorBoard's own reader, for one test; in an environment of its own, from PyPI.
+install_tensorboard() {
+  local python=.longhaul/python
+  if "$python/bin/python" -c 'import tensorboard' 2>/dev/null; then
+    echo "note: there"
+    return
+  fi
+  rm -rf "$python"
+  python3 -m venv "$python"
+  "$python/bin/python" -m pip install --quiet --disable-pip-version-check tensorboard==2.21.0
+}
+
 install_packages
 if ((!lite)); then install_torch; fi
+if ((tests)); then
+  run_step "TensorBoard, to check our event files" "$logs/tensorboard.log" install_tensorboard
+fi

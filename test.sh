@@ -54,8 +54,8 @@ while (($#)); do
 done
 setup_options=(--tests)
 case $preset in
-  release | dev | ci) first_own_step=3 ;;
-  lite | asan | tsan) first_own_step=2; setup_options+=(--lite) ;;
+  release | dev | ci) first_own_step=4 ;;
+  lite | asan | tsan) first_own_step=3; setup_options+=(--lite) ;;
   *) usage_error "unknown preset '$preset'" ;;
 esac
 
