@@ -385,6 +385,7 @@ absl::StatusOr<std::string> CoordinatorService::Invite(uint32_t uses, uint64_t e
   invitation.one_off_secret = one_off.secret;
   events_.Push(ShellEvent(
       EventBody(InviteEvent{invitation.id(), one_off.public_key, expires_unix_s, uses})));
+  key_table_.Add(one_off.public_key, Role::kInvitation);  // whoever is quick must not be refused
   return EncodeInvitation(invitation);
 }
 
