@@ -400,6 +400,7 @@ absl::StatusOr<std::string> CoordinatorService::Invite(uint32_t uses, uint64_t e
                                   uses, expires_unix_s));
   events_.Push(ShellEvent(EventBody(
       InviteEvent{std::nullopt, invitation.id(), one_off.public_key, expires_unix_s, uses})));
+  key_table_.Add(one_off.public_key, Role::kInvitation);  // whoever is quick must not be refused
   return EncodeInvitation(invitation);
 }
 

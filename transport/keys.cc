@@ -7,6 +7,7 @@
 #include <zmq.h>
 
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
@@ -61,17 +62,30 @@ absl::Status SyncFolderOf(const std::string& path) {
   return absl::OkStatus();
 }
 
-absl::Status WriteSecret(const std::string& path, std::string_view tag, const KeyBytes& secret) {
-  File file{open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600)};
+absl::Status WriteNewFile(const std::string& path, const std::string& text) {
+  File file{open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NOFOLLOW, 0600)};
   if (file.fd < 0) return FileError(path, "cannot create key file");
-  const std::string text = std::string(tag) + ToZ85(secret) + "\n";
   const ssize_t written = write(file.fd, text.data(), text.size());
-  if (written != static_cast<ssize_t>(text.size()) || fsync(file.fd) != 0) {
-    absl::Status status = FileError(path, "cannot write key file");
-    unlink(path.c_str());
-    return status;
+  if (written == static_cast<ssize_t>(text.size()) && fsync(file.fd) == 0) return absl::OkStatus();
+  return FileError(path, "cannot write key file");
+}
+
+// Whole or not at all: the name is given to a file that is complete. A link, which replaces
+// nothing; a rename where the file system knows no links.
+absl::Status WriteSecret(const std::string& path, std::string_view tag, const KeyBytes& secret) {
+  if (access(path.c_str(), F_OK) == 0) {
+    errno = EEXIST;
+    return FileError(path, "cannot create key file");
   }
-  return SyncFolderOf(path);
+  const std::string temporary = absl::StrCat(path, ".", getpid(), ".tmp");
+  absl::Status status = WriteNewFile(temporary, std::string(tag) + ToZ85(secret) + "\n");
+  if (status.ok() && link(temporary.c_str(), path.c_str()) != 0) {
+    const bool no_links = errno == EPERM || errno == EOPNOTSUPP;
+    if (!no_links || rename(temporary.c_str(), path.c_str()) != 0)
+      status = FileError(path, "cannot create key file");
+  }
+  unlink(temporary.c_str());
+  return status.ok() ? SyncFolderOf(path) : status;
 }
 
 absl::Status CheckMode(const std::string& path, int fd) {

@@ -8,6 +8,8 @@ limit changes nothing.
 """
 
 import concurrent.futures
+import contextlib
+import random
 import re
 import signal
 import unittest
@@ -18,23 +20,40 @@ ROUNDS = 3
 
 
 class Crashing:
-    """One run: w1, then w2, and a coordinator that is started again when it ends with `code`."""
+    """One run: w1, then w2, and a coordinator that is started again when it ends with `code`.
 
-    def __init__(self, fault="", code=0, log_calls=None):
-        self.rig, self.code, self.ends = Rig(), code, 0
+    kills: so often it is killed, a few records after its start.
+    """
+
+    def __init__(self, fault="", code=0, log_calls=None, sets=(), kills=0):
+        self.rig, self.code, self.sets = Rig(), code, sets
+        self.kills, self.random = kills, random.Random(7)
+        self.said, self.ends = "", 0
         self.coordinator = self.rig.wait_ready(
-            self.rig.coordinator(fault=fault, log_calls=log_calls))
-        self.said = ""
+            self.rig.coordinator(fault=fault, log_calls=log_calls, sets=sets))
+        self.choose_kill()
+
+    def choose_kill(self):
+        """After how many records the next kill comes."""
+        self.kill_at = len(self.rig.journal()) + self.random.randint(1, 10)
 
     def go_on(self):
-        """Starts the coordinator again when the fault has ended it."""
+        """Kills the coordinator when it is time; starts it again when it has ended."""
+        if self.kills > 0 and self.coordinator.running():
+            if len(self.rig.journal()) < self.kill_at:
+                return
+            self.kills -= 1
+            self.coordinator.process.kill()
+            self.coordinator.process.wait()
         if self.coordinator.running() or self.coordinator.process.returncode != self.code:
             return
         if self.code != 0:
             self.said += self.coordinator.text()
             self.ends += 1
-            self.coordinator = self.rig.wait_ready(self.rig.coordinator())
-            self.code = 0
+            self.coordinator = self.rig.wait_ready(self.rig.coordinator(sets=self.sets))
+            if self.kills == 0:
+                self.code = 0
+            self.choose_kill()
 
     def until(self, condition, what):
         """Waits; the coordinator may end meanwhile."""
@@ -62,6 +81,7 @@ class CrashTest(unittest.TestCase):
         calls = run.rig.folder / "calls"
         try:
             cls.start_calls = len(cls.run_calls(calls))
+            cls.all_start_calls = calls.read_text().count("/out/")
             assert run.run() == [0, 0, 0], run.coordinator.text()
             cls.calls = cls.run_calls(calls)
             cls.undisturbed = run.rig.model(ROUNDS)
@@ -128,6 +148,27 @@ class CrashTest(unittest.TestCase):
 
     def test_killed_inside_writes(self):
         self.crash_at(self.points({"write"}, 12), "torn", -signal.SIGKILL)
+
+    def test_killed_again_and_again(self):
+        sets = ["run.rounds=8", "train.toy_step_ms=10"]
+        models = []
+        for kills in (0, 10):
+            run = Crashing(code=-signal.SIGKILL if kills else 0, sets=sets, kills=kills)
+            with contextlib.closing(run.rig):
+                self.assertEqual(run.run(), [0, 0, 0])
+                self.assertEqual(run.ends, kills)
+                models.append(run.rig.model(8))
+        self.assertEqual(models[1], models[0])
+
+    def test_killed_while_it_starts(self):
+        def start_twice(number):
+            with contextlib.closing(Rig()) as rig:
+                code = rig.coordinator(fault=f"any:/out/:{number}:kill").wait()
+                rig.wait_ready(rig.coordinator())
+                return code
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            codes = list(pool.map(start_twice, range(1, self.all_start_calls + 1)))
+        self.assertEqual(set(codes), {-signal.SIGKILL})
 
     def test_failed_fdatasync_ends_the_process(self):
         self.crash_at(self.points({"fdatasync"}, 8), "EIO", 7)
