@@ -110,14 +110,14 @@ TEST(Summary, JsonHasTheKeysScriptsUse) {
         "hash_mismatches", "killed", "rejoined", "computing_percent", "checkpoint"}) {
     EXPECT_TRUE(json.contains(key)) << key;
   }
-  EXPECT_EQ(json.at("byte_ratio"), 60.0);  // 2 * 3 GB over 100 MB
+  EXPECT_EQ(json.at("byte_ratio"), 75.0);  // 3 GB over the 40 MB sent
 }
 
 TEST(Summary, TextTellsTheStory) {
   const std::string text = FormatSummary(SampleSummary());
   EXPECT_THAT(text, HasSubstr("done in 3m10s: 30 rounds, 4 workers"));
   EXPECT_THAT(text, HasSubstr("loss 5.41 -> 1.98"));
-  EXPECT_THAT(text, HasSubstr("60.0x as much"));
+  EXPECT_THAT(text, HasSubstr("75.0x as much"));
   EXPECT_THAT(text, HasSubstr("1 worker killed on the way, 1 rejoined"));
   EXPECT_THAT(text, HasSubstr("117 hash checks, none disagreed"));
   EXPECT_THAT(text, HasSubstr("  | add(a, b):\n  | ?[31m  return a\n"));
