@@ -224,7 +224,7 @@ class Rig:
                 at += JOURNAL_HEADER.size
                 if at + length > len(data):
                     break
-                names.append(RECORDS[data[at]])
+                names.append(RECORDS[data[at]] if data[at] < len(RECORDS) else "newer")
                 at += length
         return names
 
