@@ -30,8 +30,11 @@ class BoundedPool : public httplib::TaskQueue {
       });
     }
   }
-  void enqueue(std::function<void()> job) override {
+  // Returns nothing in Debian 12's httplib, whether it was taken in Debian 13's.
+  using Enqueued = decltype(std::declval<httplib::TaskQueue&>().enqueue(nullptr));
+  Enqueued enqueue(std::function<void()> job) override {
     if (!jobs_.Push(std::move(job))) job();  // closed: the job still owns its socket
+    return static_cast<Enqueued>(true);
   }
   void shutdown() override {
     jobs_.Close();
