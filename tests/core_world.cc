@@ -127,7 +127,7 @@ void CoreWorld::Deliver() {
     bool answered = false;
     for (size_t i = 0; i < workers_.size(); ++i) {
       WorkerProcess& w = workers_[i];
-      if (w.answers.empty() || !w.alive) continue;
+      if (w.answers.empty() || !w.alive || !may_answer(static_cast<int>(i))) continue;
       const bool hold = state().version.value >= step_limit_ || !may_step(static_cast<int>(i));
       if (std::holds_alternative<StepDone>(w.answers.front()) && hold) continue;
       WorkerEvent answer = std::move(w.answers.front());

@@ -40,6 +40,8 @@ class CoreWorld {
 
   // Switches for tests.
   std::function<bool(int worker)> may_step = [](int) { return true; };
+  // False: nothing that this worker's trainer or fetching does is answered.
+  std::function<bool(int worker)> may_answer = [](int) { return true; };
   std::function<double(int worker)> loss = [](int) { return 1.0; };
   bool reducer_works = true;
   // What was trained and committed: position -> how often.

@@ -167,6 +167,27 @@ TEST(Cores, ProgressThatALastRoundsAbortLeftOverGoesOutInTheNext) {
   ExpectExactlyOnce(world);
 }
 
+TEST(Cores, AWorkerThatFellBehindTheKeptCommitsLoadsTheSnapshotAndGoesOn) {
+  RunConfig config = SmallConfig();
+  config.run.rounds = 9;
+  config.round.quorum = 0.6;
+  CoreWorld world(config);
+  for (uint8_t k = 1; k <= 3; ++k) world.AddWorker(k);
+  world.RunUntil(1);
+  bool frozen = true;
+  world.may_answer = [&](int i) { return i != 2 || !frozen; };
+  world.RunUntil(6);
+  ASSERT_EQ(world.state().version.value, 6u);
+  ASSERT_LT(world.worker(2).state()->version, world.state().oldest_snapshot);
+  frozen = false;
+  world.RunUntil(8);
+  ASSERT_TRUE(world.worker(2).state().has_value());
+  EXPECT_GT(world.worker(2).state()->version.value, 6u);
+  const auto& session = world.state().sessions.at(world.worker(2).session());
+  EXPECT_GT(world.state().workers.at(session.key).included.sequence, 1u);
+  ExpectExactlyOnce(world);
+}
+
 TEST(Cores, APlannedLeaveReturnsTheLeasesAtOnce) {
   RunConfig config = SmallConfig();
   config.run.rounds = 5;

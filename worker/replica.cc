@@ -34,6 +34,19 @@ std::span<float> Part(std::vector<float>& v, uint64_t at, uint64_t n) {
   return std::span(v).subspan(at, n);
 }
 
+// θ̄ ‖ b of `n` elements, all finite.
+absl::Status CheckStateChunk(const std::string& payload, uint64_t n) {
+  if (payload.size() != 2 * n * sizeof(float))
+    return absl::InvalidArgumentError("a state chunk of the wrong size");
+  for (uint64_t i = 0; i < 2 * n; ++i) {
+    float value;
+    std::memcpy(&value, payload.data() + i * sizeof(float), sizeof value);
+    if (!std::isfinite(value))
+      return absl::InvalidArgumentError("a state with a value that is not finite");
+  }
+  return absl::OkStatus();
+}
+
 absl::Status DecodeChunk(const Codec& codec, const std::string& payload, std::span<float> out) {
   if (codec.Decode(AsBytes(payload), out)) return absl::OkStatus();
   return absl::InvalidArgumentError("a chunk is not a valid encoding");
@@ -49,32 +62,37 @@ Replica::Replica(Options options, Trainer& trainer)
 
 FragmentState Replica::state() const { return {FragmentId{0}, version_, hash_}; }
 
-absl::Status Replica::Load(Version version, const std::vector<std::string>& chunks) {
+absl::Status Replica::Load(Version version, std::vector<std::string>&& chunks) {
   const ScopedFloatMode mode;
-  if (chunks.size() != ChunkCount(trainer_.parameters()))
+  const uint64_t elements = trainer_.parameters();
+  if (chunks.size() != ChunkCount(elements))
     return absl::InvalidArgumentError("a state of the wrong size");
-  parameters_.resize(trainer_.parameters());
-  momentum_.resize(trainer_.parameters());
-  RETURN_IF_ERROR(ForEachChunk(
-      parameters_.size(), [&](uint64_t chunk, uint64_t at, uint64_t n) -> absl::Status {
-        const std::string& payload = chunks[chunk];
-        if (payload.size() != 2 * n * sizeof(float))
-          return absl::InvalidArgumentError("a state chunk of the wrong size");
-        std::memcpy(&parameters_[at], payload.data(), n * sizeof(float));
-        std::memcpy(&momentum_[at], payload.data() + n * sizeof(float), n * sizeof(float));
-        for (uint64_t i = at; i < at + n; ++i) {
-          if (!std::isfinite(parameters_[i]) || !std::isfinite(momentum_[i])) {
-            return absl::InvalidArgumentError("a state with a value that is not finite");
-          }
-        }
-        return absl::OkStatus();
-      }));
+  RETURN_IF_ERROR(ForEachChunk(elements, [&](uint64_t chunk, uint64_t, uint64_t n) {
+    return CheckStateChunk(chunks[chunk], n);
+  }));
+  Unload();
+  parameters_.reserve(elements);
+  momentum_.reserve(elements);
+  for (std::string& payload : chunks) {
+    const size_t at = parameters_.size();
+    const size_t bytes = payload.size() / 2;
+    parameters_.resize(at + bytes / sizeof(float));
+    momentum_.resize(at + bytes / sizeof(float));
+    std::memcpy(&parameters_[at], payload.data(), bytes);
+    std::memcpy(&momentum_[at], payload.data() + bytes, bytes);
+    payload = std::string();
+  }
   version_ = version;
   hash_ = StateHash(parameters_, momentum_);
   ResetProgress(/*inner_state=*/false, /*residual=*/false);
-  sent_.clear();
-  code_.reset();
   return absl::OkStatus();
+}
+
+void Replica::Unload() {
+  parameters_ = {};
+  momentum_ = {};
+  sent_ = {};
+  code_.reset();
 }
 
 absl::StatusOr<Replica::Coded> Replica::Code() {

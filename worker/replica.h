@@ -23,6 +23,8 @@ namespace longhaul {
 // Payloads of a chunked object, in order. Shared with the thread that sends or received them; never
 // changed.
 using Chunks = std::shared_ptr<const std::vector<std::string>>;
+// The same on its way to the trainer thread, which is its only user then.
+using Fetched = std::shared_ptr<std::vector<std::string>>;
 
 class Replica {
  public:
@@ -37,7 +39,11 @@ class Replica {
   // θ̄ and momentum from a snapshot's chunks (θ̄ ‖ b, raw float32, kChunkElements each);
   // θ = θ̄. The residual stays, a sent contribution is forgotten. InvalidArgument when sizes do
   // not fit or a value is not finite.
-  absl::Status Load(Version version, const std::vector<std::string>& chunks);
+  // `chunks` are given back piece by piece, so that there are never two whole states.
+  absl::Status Load(Version version, std::vector<std::string>&& chunks);
+  // Gives back all memory but the residual's, because a snapshot will come: Load before anything
+  // else but Resolve and ResetProgress.
+  void Unload();
 
   struct Coded {
     ObjectInfo object;  // everything but its id

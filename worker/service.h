@@ -129,7 +129,7 @@ class WorkerService {
   size_t address_ = 0;
   uint64_t sequence_ = 0;
   std::optional<Download> download_;
-  Chunks fetched_;  // the object that the core has been told is here
+  Fetched fetched_;  // the object that the core has been told is here
   std::map<ContributionId, Upload> uploads_;
   uint64_t parameters_ = 0;
   uint32_t codec_up_ = 0;

@@ -37,14 +37,14 @@ TrainingThread::~TrainingThread() {
   thread_.join();
 }
 
-void TrainingThread::Start(WorkerRequest job, Chunks chunks) {
-  LONGHAUL_CHECK(jobs_.TryPush({std::move(job), std::move(chunks)}),
+void TrainingThread::Start(WorkerRequest job, Fetched fetched) {
+  LONGHAUL_CHECK(jobs_.TryPush({std::move(job), std::move(fetched)}),
                  "the core starts few jobs at a time");
 }
 
 void TrainingThread::Run() {
   while (std::optional<Job> job = jobs_.Pop()) {
-    std::visit([&](const auto& request) { Do(request, job->chunks); }, job->request);
+    std::visit([&](const auto& request) { Do(request, job->fetched); }, job->request);
     if (first_step_ns_ != 0) last_ns_ = MonotonicNs();
   }
 }
@@ -65,7 +65,7 @@ std::vector<uint16_t> TrainingThread::TokensAt(const std::vector<uint64_t>& posi
   return tokens;
 }
 
-void TrainingThread::Do(const TrainStep& job, const Chunks&) {
+void TrainingThread::Do(const TrainStep& job, const Fetched&) {
   const int64_t begin = MonotonicNs();
   if (first_step_ns_ == 0) first_step_ns_ = last_ns_ = begin;
   const std::vector<uint16_t> tokens = TokensAt(job.positions);
@@ -78,7 +78,7 @@ void TrainingThread::Do(const TrainStep& job, const Chunks&) {
   post_(done, nullptr);
 }
 
-void TrainingThread::Do(const CodeContribution& job, const Chunks&) {
+void TrainingThread::Do(const CodeContribution& job, const Fetched&) {
   ObjectInfo object{
       .id = {ObjectKind::kContribution, job.generation, FragmentId{0}, job.base, job.id}};
   absl::StatusOr<Replica::Coded> coded = replica_.Code();
@@ -90,31 +90,33 @@ void TrainingThread::Do(const CodeContribution& job, const Chunks&) {
   post_(ContributionCoded{coded->object}, coded->chunks);
 }
 
-void TrainingThread::Do(const ApplyCommit& job, const Chunks& chunks) {
-  absl::Status status = replica_.Apply(job.commit, *chunks);
+void TrainingThread::Do(const ApplyCommit& job, const Fetched& fetched) {
+  absl::Status status = replica_.Apply(job.commit, *fetched);
   if (!status.ok())
     LogError("aggregate of version " + std::to_string(job.commit.version.value) + ": " +
              std::string(status.message()));
   post_(CommitApplied{replica_.state()}, nullptr);
 }
 
-void TrainingThread::Do(const LoadState& job, const Chunks& chunks) {
-  absl::Status status = replica_.Load(job.object.id.version, *chunks);
-  if (!status.ok()) LogError("state: " + std::string(status.message()));
+void TrainingThread::Do(const LoadState& job, const Fetched& fetched) {
+  absl::Status status = replica_.Load(job.object.id.version, std::move(*fetched));
+  // Its root was right, so the coordinator itself has a state that no model has.
+  if (!status.ok()) return post_(LeaveWanted{std::string(status.message())}, nullptr);
   post_(StateLoaded{replica_.state()}, nullptr);
 }
 
-void TrainingThread::Do(const ResolveContribution& job, const Chunks&) {
+void TrainingThread::Do(const ResolveContribution& job, const Fetched&) {
   replica_.Resolve(job.included);
   post_(JobDone{}, nullptr);
 }
 
-void TrainingThread::Do(const ResetProgress& job, const Chunks&) {
+void TrainingThread::Do(const ResetProgress& job, const Fetched&) {
   replica_.ResetProgress(job.inner_state, job.residual);
+  if (job.unload) replica_.Unload();
   post_(JobDone{}, nullptr);
 }
 
-void TrainingThread::Do(const RunRequest& job, const Chunks&) {
+void TrainingThread::Do(const RunRequest& job, const Fetched&) {
   RequestDone done =
       job.request.kind == RequestKind::kEvaluate ? Evaluate(job.request) : Sample(job.request);
   done.request = job.request.id;

@@ -34,8 +34,8 @@ class TrainingThread {
   TrainingThread(Options options, Post post);
   ~TrainingThread();  // finishes the job in hand
 
-  // `chunks`: what a LoadState or ApplyCommit job needs.
-  void Start(WorkerRequest job, Chunks chunks);
+  // `fetched`: what a LoadState or ApplyCommit job needs; the job may empty it.
+  void Start(WorkerRequest job, Fetched fetched);
 
   // For heartbeats; any thread.
   struct Progress {
@@ -49,19 +49,19 @@ class TrainingThread {
  private:
   struct Job {
     WorkerRequest request;
-    Chunks chunks;
+    Fetched fetched;
   };
 
   void Run();
-  void Do(const TrainStep& job, const Chunks& chunks);
-  void Do(const CodeContribution& job, const Chunks& chunks);
-  void Do(const ApplyCommit& job, const Chunks& chunks);
-  void Do(const LoadState& job, const Chunks& chunks);
-  void Do(const ResolveContribution& job, const Chunks& chunks);
-  void Do(const ResetProgress& job, const Chunks& chunks);
-  void Do(const RunRequest& job, const Chunks& chunks);
+  void Do(const TrainStep& job, const Fetched& fetched);
+  void Do(const CodeContribution& job, const Fetched& fetched);
+  void Do(const ApplyCommit& job, const Fetched& fetched);
+  void Do(const LoadState& job, const Fetched& fetched);
+  void Do(const ResolveContribution& job, const Fetched& fetched);
+  void Do(const ResetProgress& job, const Fetched& fetched);
+  void Do(const RunRequest& job, const Fetched& fetched);
   template <class T>
-  void Do(const T&, const Chunks&) {}  // not a trainer job
+  void Do(const T&, const Fetched&) {}  // not a trainer job
   std::vector<uint16_t> TokensAt(const std::vector<uint64_t>& positions) const;
   RequestDone Evaluate(const WorkRequest& request);
   RequestDone Sample(const WorkRequest& request);

@@ -140,7 +140,7 @@ struct WorkerHandler {
       w.effects_.requests.push_back(StopFetching{});
     }
     if ((new_session || new_generation) && (w.state_ || w.sent_))
-      w.DropProgress(false, new_generation);
+      w.DropProgress({.residual = new_generation});
     if (!std::exchange(w.data_asked_, true)) {
       w.effects_.requests.push_back(
           LoadData{welcome.config, welcome.data_identity, welcome.parameters});
@@ -216,11 +216,11 @@ const RoundView* Worker::OpenRound() const {
 }
 
 // Local progress is void: θ = θ̄. A step that runs right now is void, too.
-void Worker::DropProgress(bool inner_state, bool residual) {
+void Worker::DropProgress(const ResetProgress& how) {
   carried_ = {};
   current_ = {};
   if (stepping_) void_step_ = true;
-  Start(ResetProgress{inner_state, residual});
+  Start(how);
 }
 
 void Worker::CheckHash(const FragmentState& mine) {
@@ -231,7 +231,7 @@ void Worker::CheckHash(const FragmentState& mine) {
     ++hash_mismatches_;
     state_.reset();  // fetch it again before anything is contributed
     sent_.reset();
-    DropProgress(false, true);
+    DropProgress({.residual = true, .unload = true});
   }
 }
 
@@ -285,8 +285,12 @@ bool Worker::DecideVersion() {
   const ObjectInfo& snapshot = assignment_->snapshots[0];
   if (state_ && snapshot.id.version <= state_->version)
     return false;  // the next Assignment will have the commits
+  if (state_) {
+    state_.reset();
+    DropProgress({.unload = true});
+    return true;
+  }
   if (!WantObject(snapshot)) return false;
-  if (state_) DropProgress(false, false);
   Start(LoadState{snapshot});
   return true;
 }
@@ -305,7 +309,7 @@ bool Worker::Leased(const Progress& progress) const {
 bool Worker::DecideProgress() {
   if (!state_) return false;
   if (Leased(carried_) && Leased(current_)) return false;
-  DropProgress(false, false);
+  DropProgress({});
   return true;
 }
 
@@ -331,7 +335,7 @@ bool Worker::DecideContribution() {
   sent_ = std::move(sent);
   if (!std::isfinite(sent_->ready.loss)) {
     Announce();
-    DropProgress(true, false);  // the coordinator will refuse it and fence this session
+    DropProgress({.inner_state = true});  // the coordinator will refuse it and fence this session
     return true;
   }
   Start(CodeContribution{id, generation_, state_->version});

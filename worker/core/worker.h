@@ -95,6 +95,7 @@ struct ResolveContribution {  // the sent contribution is decided; answer: JobDo
 struct ResetProgress {       // θ = θ̄; answer: JobDone
   bool inner_state = false;  // moments too
   bool residual = false;  // error feedback too, and forget the sent contribution (a new generation)
+  bool unload = false;    // give back the memory: a snapshot will be loaded
 };
 struct RunRequest {  // answer: RequestFinished
   WorkRequest request;
@@ -171,7 +172,7 @@ class Worker {
   std::vector<LeaseRange> Unused() const;
   void Announce();
   void SayHello();
-  void DropProgress(bool inner_state, bool residual);
+  void DropProgress(const ResetProgress& how);
   void CheckHash(const FragmentState& mine);
 
   const WorkerIdentity identity_;
