@@ -133,7 +133,11 @@ absl::StatusOr<Envelope> DecodeEnvelope(ByteSpan bytes) {
   out.session = {in.session()};
   out.sequence = in.sequence();
   const absl::Status body = BodyFromProto(in, &out.body);
-  if (!body.ok() && out.protocol_version == kProtocolVersion) return body;
+  if (!body.ok()) {
+    // Another release may well say what this one cannot read; it is told so by its version.
+    if (out.protocol_version == kProtocolVersion || out.protocol_version == 0) return body;
+    out.body = Message{};
+  }
   return out;
 }
 
