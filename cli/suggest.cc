@@ -1,6 +1,7 @@
 #include "cli/suggest.h"
 
 #include <algorithm>
+#include <cstdint>
 #include <vector>
 
 namespace longhaul {
