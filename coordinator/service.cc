@@ -81,6 +81,10 @@ absl::Status CoordinatorService::Open() {
 
   core_ = std::make_unique<Coordinator>(options_.config);
   core_->Restore(std::move(start.state));
+  if (const std::optional<Round>& round = core_->state().round) {
+    round_opened_ = round->opened;
+    round_members_ = static_cast<uint32_t>(round->members.size());
+  }
   StartReducer(std::move(reducer));
   // Before the port is open: whoever is enrolled must not be turned away.
   Step(BootEvent{.restarted = restarted_});
