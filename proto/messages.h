@@ -115,8 +115,8 @@ struct RequestDone {
   auto operator<=>(const RequestDone&) const = default;
 };
 
-// A planned leave. The worker stays until it sees an Assignment with Phase::kLeft or a short time
-// is over.
+// A planned leave. The worker stays until it hears that its session is over, or a short time is
+// over.
 struct Leave {
   std::string reason;
   auto operator<=>(const Leave&) const = default;
@@ -260,10 +260,9 @@ struct Assignment {
   auto operator<=>(const Assignment&) const = default;
 };
 
-using Message =
-    std::variant<Enroll, Hello, Heartbeat, ContributionReady, RequestDone, Leave, Fetch,
-                 FetchRefused, Refused, Enrolled, Welcome, Assignment, AdminInvite, AdminRevoke,
-                 AdminDone>;
+using Message = std::variant<Enroll, Hello, Heartbeat, ContributionReady, RequestDone, Leave, Fetch,
+                             FetchRefused, Refused, Enrolled, Welcome, Assignment, AdminInvite,
+                             AdminRevoke, AdminDone>;
 
 struct Envelope {
   uint32_t protocol_version = kProtocolVersion;

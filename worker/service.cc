@@ -248,6 +248,7 @@ void WorkerService::OnMessage(const Envelope& envelope) {
 void WorkerService::Step(const WorkerEvent& event) {
   if (exit_ || failure_) return;
   WorkerEffects effects = core_->Step(event);
+  if (!effects.reason.empty() && options_.say) options_.say(effects.reason);
   for (const Message& message : effects.messages) {
     if (std::holds_alternative<Leave>(message)) SendHeartbeat();  // the last counts
     Send(control_.get(), message);

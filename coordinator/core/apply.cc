@@ -126,7 +126,6 @@ struct Applier {
     Session& session = s.sessions.at(id.session);
     session.last_sequence = id.sequence;
     s.round->contributions[id] = Contribution{.object = r.object,
-                                              .round = s.round->id,
                                               .key = session.key,
                                               .leases = r.leases,
                                               .steps = r.steps,

@@ -344,7 +344,6 @@ void Coordinator::DeriveRequests(const RecordBody& body) {
     notify_all();
   } else if (const auto* r = std::get_if<PhaseChanged>(&body)) {
     notify_all();
-    effects_.reason = r->reason;
     if (r->phase == Phase::kFinished || r->phase == Phase::kStopped) {
       effects_.requests.push_back(ShutDown{r->phase == Phase::kFinished});
     }

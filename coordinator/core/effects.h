@@ -62,7 +62,6 @@ struct Effects {
   std::vector<SessionId> notify;  // their Assignment changed: send Coordinator::AssignmentFor
   std::vector<Request> requests;
   std::optional<Timestamp> wake;  // a tick is wanted then
-  std::string reason;             // why this, or why nothing
   std::string fatal;  // not empty: the journal is behind the workers; stop at once and say this
 };
 

@@ -21,7 +21,6 @@ inline constexpr size_t kMaxEndedSessions =
     4096;  // remembered, to tell a late message why it is refused
 inline constexpr size_t kMaxInvitations = 10'000;
 inline constexpr size_t kMaxWorkers = 100'000;
-inline constexpr size_t kMaxRequestHistory = 256;
 
 // By key; survives sessions.
 struct EnrolledWorker {
@@ -56,7 +55,6 @@ struct Session {
 
 struct Contribution {
   ObjectInfo object;
-  RoundId round;
   WorkerKey key;
   std::vector<LeaseRange> leases;
   uint64_t steps = 0;

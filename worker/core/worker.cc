@@ -103,7 +103,6 @@ struct WorkerHandler {
   void operator()(const RequestFinished& e) {
     --w.jobs_;
     w.answers_[e.done.request] = e.done;
-    w.answering_.reset();
     w.effects_.messages.push_back(e.done);
   }
   void operator()(const JobDone&) { --w.jobs_; }
@@ -345,7 +344,6 @@ bool Worker::DecideContribution() {
 bool Worker::DecideRequest() {
   for (const WorkRequest& r : assignment_->requests) {
     if (answers_.contains(r.id) || !state_ || state_->version < r.version) continue;
-    answering_ = r.id;
     Start(RunRequest{r});
     return true;
   }

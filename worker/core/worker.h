@@ -112,7 +112,7 @@ using WorkerRequest =
 struct WorkerEffects {
   std::vector<Message> messages;  // to the coordinator, in order
   std::vector<WorkerRequest> requests;
-  std::string reason;  // what it waits for, or does
+  std::string reason;  // for people: what just changed; mostly empty
 };
 
 struct WorkerIdentity {
@@ -198,7 +198,6 @@ class Worker {
   std::optional<std::vector<LeaseRange>> stepping_;  // what the running step trains on
   bool void_step_ = false;                           // the running step trains on void progress
   std::map<RequestId, RequestDone> answers_;  // bounded by kMaxRequestsPerMessage open requests
-  std::optional<RequestId> answering_;
   bool leaving_ = false;
   bool over_ = false;
   uint64_t hash_checks_ = 0;

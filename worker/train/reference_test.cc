@@ -81,9 +81,8 @@ void CompareLogits(const LlamaShape& shape) {
 class ReferenceLogits : public ::testing::Test {
  protected:
   void SetUp() override {
-    if (RunCommand(std::string(kPython) + " -c 'import numpy' 2>&1").second != 0) {
-      GTEST_SKIP() << kPython << " has no numpy (apt install python3-numpy)";
-    }
+    ASSERT_EQ(RunCommand(std::string(kPython) + " -c 'import numpy' 2>&1").second, 0)
+        << kPython << " has no numpy; ./setup.sh --tests installs it";
   }
 };
 
