@@ -336,16 +336,10 @@ struct Applier {
     }
   }
 
-  // DESIGN 5, leases: the decision about a fenced holder's range waits for the sealed round.
-  void Settle(SessionId session) {
-    if (!s.sessions.contains(session)) s.leases.Release(session);
-  }
-
   void Include(FragmentId fragment, const Contribution& c) {
     for (const LeaseRange& l : c.leases)
       LONGHAUL_CHECK(s.leases.Commit(fragment, l.from, l.to), "sealed ranges commit");
     s.workers.at(c.key).included.at(fragment.value) = c.id();
-    Settle(c.id().session);
     auto session = s.sessions.find(c.id().session);
     if (session == s.sessions.end()) return;
     SessionFragment& owed = session->second.fragments.at(fragment.value);
@@ -358,7 +352,6 @@ struct Applier {
       LONGHAUL_CHECK(s.leases.Unseal(fragment, id.session, l.fence, l.from, l.to),
                      "an attempt unseals what it sealed");
     }
-    Settle(id.session);
   }
 
   // Its round is decided without it: the progress waits for the next one.

@@ -1,6 +1,7 @@
 #include "coordinator/core/coordinator.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "common/check.h"
 #include "compression/codec.h"
@@ -10,6 +11,20 @@ namespace longhaul {
 namespace {
 
 uint32_t PerMille(double share) { return static_cast<uint32_t>(share * 1000.0 + 0.5); }
+
+// "a, b" -> {a, b}.
+std::set<std::string> Names(const std::string& list) {
+  std::set<std::string> names;
+  std::string name;
+  for (char c : list + ",") {
+    if (c != ',' && c != ' ') {
+      name += c;
+    } else if (!name.empty()) {
+      names.insert(std::exchange(name, ""));
+    }
+  }
+  return names;
+}
 
 }  // namespace
 
@@ -28,7 +43,8 @@ Coordinator::Coordinator(const RunConfig& config)
       positions_per_step_(SamplesPerStep(config)),
       quorum_per_mille_(PerMille(config.round.quorum)),
       patience_per_mille_(PerMille(config.run.patience)),
-      grace_per_mille_(PerMille(config.round.grace)) {
+      grace_per_mille_(PerMille(config.round.grace)),
+      required_workers_(Names(config.round.required_workers)) {
   LONGHAUL_CHECK(positions_per_step_ > 0, "a step uses at least one sample");
 }
 
@@ -78,8 +94,10 @@ Assignment Coordinator::AssignmentFor(SessionId id,
     }
     if (f.round && !f.round->closing) {
       auto member = f.round->members.find(id);
-      if (member != f.round->members.end())
-        a.rounds.push_back({f.round->id, fragment, f.round->base, member->second});
+      if (member != f.round->members.end()) {
+        a.rounds.push_back({f.round->id, fragment, f.round->base,
+                            std::min(member->second, StepsWithinReach(id, fragment))});
+      }
     }
     a.outcomes.push_back(
         {fragment, f.decided, worker.included.at(i), session.fragments.at(i).dropped});
@@ -95,6 +113,12 @@ Assignment Coordinator::AssignmentFor(SessionId id,
   return a;
 }
 
+uint64_t Coordinator::StepsWithinReach(SessionId id, FragmentId fragment) const {
+  if (state_.leases.totals(FragmentId{0}).free >= positions_per_step_) return UINT64_MAX;
+  const uint64_t leased = state_.leases.ledger(fragment).LeasedPositions(id);
+  return std::max<uint64_t>(1, leased / positions_per_step_);
+}
+
 std::string Coordinator::WaitingFor() const {
   if (state_.phase == Phase::kWaiting) {
     return std::to_string(state_.ready_sessions) + " of " +
@@ -105,17 +129,18 @@ std::string Coordinator::WaitingFor() const {
     return "many workers fell silent at once: waiting for them, nobody is expelled";
   for (uint64_t i = 0; i < state_.fragments.size(); ++i) {
     const std::optional<Round>& round = state_.fragments[i].round;
-    const std::string name = state_.fragments.size() == 1 ? "" : "fragment " + std::to_string(i) + ": ";
+    const std::string name =
+        state_.fragments.size() == 1 ? "" : "fragment " + std::to_string(i) + ": ";
     if (!round) {
       if (state_.fragments[i].version.value >= config_.run.rounds) continue;
-      return name + "no round is open: " + std::to_string(state_.ready_sessions) + " workers are ready, " +
-             std::to_string(state_.leases.free()) + " samples are free";
+      return name + "no round is open: " + std::to_string(state_.ready_sessions) +
+             " workers are ready, " + std::to_string(state_.leases.totals(FragmentId{0}).free) +
+             " samples are free";
     }
     if (round->closing) return name + "adding up round " + std::to_string(round->id.value);
     std::string text = name + "round " + std::to_string(round->id.value) + ": " +
-                       std::to_string(round->held) + " of " +
-                       std::to_string(round->live_members) + " contributions, quorum " +
-                       std::to_string(round->quorum);
+                       std::to_string(round->held) + " of " + std::to_string(round->live_members) +
+                       " contributions, quorum " + std::to_string(round->quorum);
     if (round->quorum_held) {
       const std::string unmet = Unmet(*round);
       return text + (unmet.empty() ? "; grace for the others" : "; " + unmet);

@@ -14,6 +14,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "coordinator/core/effects.h"
@@ -74,6 +75,8 @@ class Coordinator {
   // Steps before its next contribution to this fragment. The first ones of a session are staggered
   // over the fragments (Douillard et al. 2025, streaming DiLoCo: offsets).
   uint64_t OwnSteps(const Session& session, FragmentId id) const;
+  // Steps since its last send that its leases allow, once there are no more to come.
+  uint64_t StepsWithinReach(SessionId id, FragmentId fragment) const;
   uint64_t TokensPerStep() const { return positions_per_step_ * kSampleTokens; }
   std::optional<SessionId> FirstReady() const;
   bool AllRoundsDone() const;
@@ -90,6 +93,10 @@ class Coordinator {
   void IssueAll();  // every request that the state implies
   ReduceRound MakeReduceRound(FragmentId id) const;
   StoreCheckpoint MakeStoreCheckpoint() const;
+  template <class T>
+  void Ask(T request) {
+    effects_.requests.emplace_back(std::in_place_type<T>, std::move(request));
+  }
   void Notify(SessionId session) { notify_.insert(session); }
 
   RunConfig config_;
@@ -97,6 +104,7 @@ class Coordinator {
   uint32_t quorum_per_mille_;
   uint32_t patience_per_mille_;
   uint32_t grace_per_mille_;
+  std::set<std::string> required_workers_;
   State state_;
 
   // Sessions whose leases or carried rounds changed since Decide looked at them: a superset is

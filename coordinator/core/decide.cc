@@ -44,9 +44,9 @@ bool Coordinator::AllRoundsDone() const {
 }
 
 bool Coordinator::DataUsedUp() const {
-  if (state_.leases.free() >= positions_per_step_) return false;
+  if (state_.leases.totals(FragmentId{0}).free >= positions_per_step_) return false;
   for (uint64_t f = 0; f < state_.fragments.size(); ++f) {
-    if (state_.leases.ledger(FragmentId{f}).totals().sealed > 0) return false;
+    if (state_.leases.totals(FragmentId{f}).sealed > 0) return false;
   }
   return std::all_of(state_.sessions.begin(), state_.sessions.end(), [this](const auto& entry) {
     return state_.leases.LeasedPositions(entry.first) < positions_per_step_;
@@ -132,7 +132,7 @@ std::optional<RecordBody> Coordinator::DecideLease() {
   const uint64_t lowest = state_.lowest_version().value;
   const uint64_t rounds_left = config_.run.rounds - std::min<uint64_t>(config_.run.rounds, lowest);
   const uint64_t ahead = std::min(kLeaseRoundsAhead, rounds_left);
-  while (!check_leases_.empty() && state_.leases.free() > 0 && ahead > 0) {
+  while (!check_leases_.empty() && state_.leases.totals(FragmentId{0}).free > 0 && ahead > 0) {
     const SessionId id = *check_leases_.begin();
     auto session = state_.sessions.find(id);
     if (session != state_.sessions.end() && session->second.ready && !session->second.finishing) {
@@ -180,9 +180,8 @@ RoundOpened Coordinator::MakeRound(FragmentId id, std::vector<Member> members) c
   for (const Member& m : members) tokens += m.steps * TokensPerStep();
   const uint64_t raw = config_.sync.weights == "equal" ? members.size() : tokens;
   const WeightRatio scale = WeightScale(raw, config_.round.carry);
-  const Duration measured = f.last_round_time == Duration(0)
-                                ? kFirstRoundLimit
-                                : 4 * f.last_round_time + kRoundSlack;
+  const Duration measured =
+      f.last_round_time == Duration(0) ? kFirstRoundLimit : 4 * f.last_round_time + kRoundSlack;
   const uint64_t quorum = (members.size() * quorum_per_mille_ + 999) / 1000;
   return RoundOpened{.round = state_.last_round.Next(),
                      .fragment = id,
@@ -225,8 +224,7 @@ std::optional<RecordBody> Coordinator::DecideClose(FragmentId id) const {
 }
 
 std::string Coordinator::Unmet(const Round& round) const {
-  std::set<std::string> missing(config_.round.required_workers.begin(),
-                                config_.round.required_workers.end());
+  std::set<std::string> missing = required_workers_;
   uint64_t tokens = 0;
   if (missing.empty() && config_.round.min_tokens == 0) return "";
   for (const auto& [session, c] : round.contributions) {
@@ -234,7 +232,8 @@ std::string Coordinator::Unmet(const Round& round) const {
     tokens += c.tokens;
     missing.erase(state_.workers.at(c.key).name);
   }
-  if (!missing.empty()) return "a round has no contribution of the required worker " + *missing.begin();
+  if (!missing.empty())
+    return "a round has no contribution of the required worker " + *missing.begin();
   if (tokens < config_.round.min_tokens) {
     return "a round has fewer tokens than round.min_tokens = " +
            std::to_string(config_.round.min_tokens);

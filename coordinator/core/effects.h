@@ -37,8 +37,8 @@ struct InstallRound {
   RoundId round;
   uint32_t attempt = 0;
 };
-// A cut through all fragments at the moment of the request: every InstallRound before it counts, none
-// after it.
+// A cut through all fragments at the moment of the request: every InstallRound before it counts,
+// none after it.
 struct StoreCheckpoint {
   std::vector<Version> versions;  // per fragment
   RoundId round;                  // highest number used

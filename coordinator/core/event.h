@@ -121,11 +121,10 @@ struct AllowEvent {
   std::string name;
 };
 
-using EventBody =
-    std::variant<BootEvent, TickEvent, EnrollEvent, HelloEvent, StatedEvent, ContributionEvent,
-                 HeldEvent, RefusedEvent, LostEvent, PreparedEvent, CheckpointEvent,
-                 RequestDoneEvent, LeaveEvent, SilentEvent, PlanEvent, RollBackEvent, InviteEvent,
-                 RevokeEvent, AllowEvent>;
+using EventBody = std::variant<BootEvent, TickEvent, EnrollEvent, HelloEvent, StatedEvent,
+                               ContributionEvent, HeldEvent, RefusedEvent, LostEvent, PreparedEvent,
+                               CheckpointEvent, RequestDoneEvent, LeaveEvent, SilentEvent,
+                               PlanEvent, RollBackEvent, InviteEvent, RevokeEvent, AllowEvent>;
 
 struct Event {
   Timestamp now;

@@ -191,8 +191,7 @@ struct EventHandler {
       return;  // said again
     if (std::string why = c.CheckContribution(e.session, e.ready); !why.empty())
       return Ignore(e.session, why);
-    if (!std::isfinite(e.ready.loss))
-      return Refuse(fragment, id, "its loss is not finite");
+    if (!std::isfinite(e.ready.loss)) return Refuse(fragment, id, "its loss is not finite");
     Accept(e, *round);
   }
 
@@ -240,8 +239,7 @@ struct EventHandler {
   // The next attempt goes without them; their progress is carried.
   void operator()(const LostEvent& e) {
     const std::optional<Round>& round = s.fragment(e.fragment).round;
-    if (!round || round->id != e.round || !round->closing ||
-        round->closing->attempt != e.attempt)
+    if (!round || round->id != e.round || !round->closing || round->closing->attempt != e.attempt)
       return;
     Closing next{.attempt = round->closing->attempt + 1};
     for (const ContributionId& id : round->closing->included) {
@@ -260,8 +258,7 @@ struct EventHandler {
   void operator()(const PreparedEvent& e) {
     if (e.fragment.value >= s.fragments.size()) return;
     const std::optional<Round>& round = s.fragment(e.fragment).round;
-    if (!round || round->id != e.round || !round->closing ||
-        round->closing->attempt != e.attempt)
+    if (!round || round->id != e.round || !round->closing || round->closing->attempt != e.attempt)
       return;
     c.Commit(RoundCommitted{CommitView{
         .round = e.round,
@@ -311,7 +308,7 @@ struct EventHandler {
     auto it = s.invitations.find(e.invitation);
     const bool known = it != s.invitations.end();
     if (known) {
-      out.requests.push_back(ExpelKey{it->second.one_off_key});
+      c.Ask(ExpelKey{it->second.one_off_key});
       c.Commit(InvitationRevoked{e.invitation});
     }
     if (e.reply) out.replies.push_back({*e.reply, AdminDone{known ? "" : "no such invitation"}});

@@ -74,9 +74,8 @@ struct Describe {
     return Text(x.session) + " drops its progress on " + Text(x.fragment);
   }
   std::string operator()(const RoundOpened& x) {
-    return Text(x.round) + " of " + Text(x.fragment) + " opened at " + Text(x.base) +
-           ", members " + std::to_string(x.members.size()) + ", quorum " +
-           std::to_string(x.quorum);
+    return Text(x.round) + " of " + Text(x.fragment) + " opened at " + Text(x.base) + ", members " +
+           std::to_string(x.members.size()) + ", quorum " + std::to_string(x.quorum);
   }
   std::string operator()(const ContributionAccepted& x) {
     return "contribution " + Text(x.object.id.contribution) + " to " + Text(x.object.id.fragment) +

@@ -11,7 +11,7 @@ void Coordinator::Commit(RecordBody body) {
   // What a decided round leaves behind is dropped from the reducer.
   if (const auto* r = std::get_if<RoundCommitted>(&record.body)) {
     const FragmentId id = r->commit.fragment;
-    effects_.requests.push_back(InstallRound{id, r->commit.round, r->commit.attempt});
+    Ask(InstallRound{id, r->commit.round, r->commit.attempt});
     DropUndecided(id, *state_.fragment(id).round);
   } else if (const auto* r = std::get_if<RoundAborted>(&record.body)) {
     DropUndecided(r->fragment, *state_.fragment(r->fragment).round);
@@ -49,8 +49,7 @@ void Coordinator::NoteSessions(const RecordBody& body) {
 }
 
 void Coordinator::DropUndecided(FragmentId id, const Round& round) {
-  for (const auto& [session, c] : round.contributions)
-    effects_.requests.push_back(DropContribution{id, c.id()});
+  for (const auto& [session, c] : round.contributions) Ask(DropContribution{id, c.id()});
 }
 
 // A fenced session's contributions leave their rounds, unless they are sealed.
@@ -60,7 +59,7 @@ void Coordinator::DropOf(SessionId session) {
     if (!round) continue;
     auto c = round->contributions.find(session);
     if (c != round->contributions.end() && !round->Includes(c->second.id()))
-      effects_.requests.push_back(DropContribution{FragmentId{i}, c->second.id()});
+      Ask(DropContribution{FragmentId{i}, c->second.id()});
   }
 }
 
@@ -90,17 +89,17 @@ StoreCheckpoint Coordinator::MakeStoreCheckpoint() const {
 
 void Coordinator::DeriveRequests(const RecordBody& body) {
   if (const auto* r = std::get_if<ContributionAccepted>(&body)) {
-    effects_.requests.push_back(ExpectContribution{r->object, r->weight});
+    Ask(ExpectContribution{r->object, r->weight});
   } else if (const auto* r = std::get_if<ContributionRefused>(&body)) {
-    effects_.requests.push_back(DropContribution{r->fragment, r->id});
+    Ask(DropContribution{r->fragment, r->id});
   } else if (const auto* r = std::get_if<RoundClosed>(&body)) {
-    effects_.requests.push_back(MakeReduceRound(r->fragment));
+    Ask(MakeReduceRound(r->fragment));
   } else if (const auto* r = std::get_if<WorkerEnrolled>(&body)) {
-    effects_.requests.push_back(AdmitKey{r->key});
+    Ask(AdmitKey{r->key});
   } else if (const auto* r = std::get_if<InvitationMade>(&body)) {
-    effects_.requests.push_back(AdmitKey{r->one_off_key, /*invitation=*/true});
+    Ask(AdmitKey{r->one_off_key, /*invitation=*/true});
   } else if (std::holds_alternative<CheckpointCut>(body)) {
-    effects_.requests.push_back(MakeStoreCheckpoint());
+    Ask(MakeStoreCheckpoint());
   } else if (const auto* r = std::get_if<LeaseGranted>(&body)) {
     Notify(r->session);
   } else if (const auto* r = std::get_if<ProgressDropped>(&body)) {
@@ -116,26 +115,24 @@ void Coordinator::DeriveRequests(const RecordBody& body) {
   } else if (const auto* r = std::get_if<PhaseChanged>(&body)) {
     notify_all_ = true;
     if (r->phase == Phase::kFinished || r->phase == Phase::kStopped) {
-      effects_.requests.push_back(
-          ShutDown{r->phase == Phase::kFinished && state_.degraded.empty()});
+      Ask(ShutDown{r->phase == Phase::kFinished && state_.degraded.empty()});
     }
   }
 }
 
 void Coordinator::IssueAll() {
-  for (const auto& [key, worker] : state_.workers) effects_.requests.push_back(AdmitKey{key});
+  for (const auto& [key, worker] : state_.workers) Ask(AdmitKey{key});
   for (const auto& [id, invitation] : state_.invitations)
-    effects_.requests.push_back(AdmitKey{invitation.one_off_key, /*invitation=*/true});
+    Ask(AdmitKey{invitation.one_off_key, /*invitation=*/true});
   for (uint64_t i = 0; i < state_.fragments.size(); ++i) {
     const std::optional<Round>& round = state_.fragments[i].round;
     if (!round) continue;
     for (const auto& [session, c] : round->contributions)
-      effects_.requests.push_back(ExpectContribution{c.object, c.weight});
-    if (round->closing) effects_.requests.push_back(MakeReduceRound(FragmentId{i}));
+      Ask(ExpectContribution{c.object, c.weight});
+    if (round->closing) Ask(MakeReduceRound(FragmentId{i}));
   }
   if (state_.phase == Phase::kFinished || state_.phase == Phase::kStopped) {
-    effects_.requests.push_back(
-        ShutDown{state_.phase == Phase::kFinished && state_.degraded.empty()});
+    Ask(ShutDown{state_.phase == Phase::kFinished && state_.degraded.empty()});
   }
 }
 

@@ -99,7 +99,8 @@ concept Resizable = requires(T& x) {
   typename T::value_type;
   x.clear();
   x.insert(x.end(), std::declval<typename T::value_type>());
-} && !std::is_same_v<T, std::string>;
+}
+&&!std::is_same_v<T, std::string>;
 
 template <class T>
 void Put(ByteWriter& w, const T& x);

@@ -23,7 +23,7 @@ inline constexpr size_t kMaxEndedSessions =
 inline constexpr size_t kMaxInvitations = 10'000;
 inline constexpr size_t kMaxWorkers = 100'000;
 
-inline constexpr uint32_t kMaxAttempts = 4;   // of one round: lists that it tries to add up
+inline constexpr uint32_t kMaxAttempts = 4;  // of one round: lists that it tries to add up
 inline constexpr uint32_t kMaxFragments = 64;
 
 // By key; survives sessions.
@@ -53,10 +53,10 @@ enum class EndReason : uint8_t {
 
 // What a session owes on one fragment.
 struct SessionFragment {
-  uint64_t last_sequence = 0;        // of its contributions; 0: none yet
-  uint32_t carried_rounds = 0;       // contributions that were not included since one was
-  std::vector<LeaseRange> carried;   // what the last of them was trained on
-  ContributionId dropped;            // this one's progress is void: carried over too often
+  uint64_t last_sequence = 0;       // of its contributions; 0: none yet
+  uint32_t carried_rounds = 0;      // contributions that were not included since one was
+  std::vector<LeaseRange> carried;  // what the last of them was trained on
+  ContributionId dropped;           // this one's progress is void: carried over too often
   bool operator==(const SessionFragment&) const = default;
 };
 
@@ -182,8 +182,8 @@ struct State {
   bool sampled = false;               // the final sample was asked for
   uint64_t aborted_rounds = 0;
 
-  uint64_t parameters() const;   // of the whole model
-  uint64_t outer_steps() const;  // sum of all versions
+  uint64_t parameters() const;      // of the whole model
+  uint64_t outer_steps() const;     // sum of all versions
   uint64_t snapshot_steps() const;  // the same of the newest checkpoint
   Version lowest_version() const;
   const Fragment& fragment(FragmentId id) const { return fragments[id.value]; }
