@@ -48,26 +48,6 @@ void Append(FragmentLayout& layout, const TensorPlace& t) {
   layout.spans.push_back({t.offset, t.count});
 }
 
-// Calls use(offset in the flat vector, offset in the piece, count) for each stretch of the
-// fragment's elements [offset, offset + count).
-template <class Use>
-void ForStretches(const FragmentLayout& layout, uint64_t offset, uint64_t count, Use&& use) {
-  LONGHAUL_CHECK(offset <= layout.elements && count <= layout.elements - offset,
-                 "piece outside the fragment");
-  uint64_t done = 0;
-  for (const ParameterSpan& span : layout.spans) {
-    if (done == count) return;
-    if (offset >= span.count) {
-      offset -= span.count;
-      continue;
-    }
-    const uint64_t n = std::min(span.count - offset, count - done);
-    use(span.offset + offset, done, n);
-    done += n;
-    offset = 0;
-  }
-}
-
 }  // namespace
 
 uint32_t MostFragments(std::span<const TensorPlace> tensors) {

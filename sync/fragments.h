@@ -8,9 +8,12 @@
 // Pure functions of their arguments: every replica finds the same layout.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <span>
 #include <vector>
+
+#include "common/check.h"
 
 namespace longhaul {
 
@@ -41,6 +44,26 @@ uint32_t MostFragments(std::span<const TensorPlace> tensors);
 // `tensors` cover [0, n) without gap or overlap, in any order. 1 <= fragments <= MostFragments.
 // One fragment is one span over everything.
 std::vector<FragmentLayout> MakeFragments(std::span<const TensorPlace> tensors, uint32_t fragments);
+
+// Calls use(offset in the flat vector, offset in the piece, count) for each stretch of the
+// fragment's elements [offset, offset + count).
+template <class Use>
+void ForStretches(const FragmentLayout& layout, uint64_t offset, uint64_t count, Use&& use) {
+  LONGHAUL_CHECK(offset <= layout.elements && count <= layout.elements - offset,
+                 "piece outside the fragment");
+  uint64_t done = 0;
+  for (const ParameterSpan& span : layout.spans) {
+    if (done == count) return;
+    if (offset >= span.count) {
+      offset -= span.count;
+      continue;
+    }
+    const uint64_t n = std::min(span.count - offset, count - done);
+    use(span.offset + offset, done, n);
+    done += n;
+    offset = 0;
+  }
+}
 
 // Between the flat vector and the fragment's own numbering, its spans one after the other: elements
 // [offset, offset + size of the other span) of the fragment, which must lie inside it.

@@ -122,7 +122,8 @@ uint64_t Coordinator::StepsWithinReach(SessionId id, FragmentId fragment) const 
 std::string Coordinator::WaitingFor() const {
   if (state_.phase == Phase::kWaiting) {
     return std::to_string(state_.ready_sessions) + " of " +
-           std::to_string(config_.run.min_workers) + " workers have joined";
+           std::to_string(config_.run.min_workers) + " workers have joined" +
+           (RequiredAreReady() ? "" : "; not all of round.required_workers");
   }
   if (state_.phase != Phase::kRunning) return state_.reason;
   if (state_.frozen_until)

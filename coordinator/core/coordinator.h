@@ -79,7 +79,10 @@ class Coordinator {
   uint64_t StepsWithinReach(SessionId id, FragmentId fragment) const;
   uint64_t TokensPerStep() const { return positions_per_step_ * kSampleTokens; }
   std::optional<SessionId> FirstReady() const;
+  bool NeedsLease(SessionId id, const Session& session) const;
+  bool RequiredAreReady() const;
   bool AllRoundsDone() const;
+  bool HasStep(SessionId id, FragmentId fragment) const;  // leased to it, a step's worth
   bool DataUsedUp() const;  // not even one step's worth is left to anybody
   std::optional<Timestamp> NextWake() const;
   // "" when it may be accepted.

@@ -15,12 +15,6 @@ constexpr Duration kMinGrace = Milliseconds(200);
 constexpr uint64_t kLeaseRoundsAhead = 2;
 constexpr uint32_t kSampleLength = 200;  // tokens of the text shown at the end
 
-uint32_t MostCarried(const Session& session) {
-  uint32_t most = 0;
-  for (const SessionFragment& f : session.fragments) most = std::max(most, f.carried_rounds);
-  return most;
-}
-
 }  // namespace
 
 std::optional<RecordBody> Coordinator::Decide() {
@@ -43,18 +37,35 @@ bool Coordinator::AllRoundsDone() const {
   return state_.lowest_version().value >= config_.run.rounds;
 }
 
+bool Coordinator::HasStep(SessionId id, FragmentId fragment) const {
+  return state_.leases.ledger(fragment).LeasedPositions(id) >= positions_per_step_;
+}
+
 bool Coordinator::DataUsedUp() const {
   if (state_.leases.totals(FragmentId{0}).free >= positions_per_step_) return false;
   for (uint64_t f = 0; f < state_.fragments.size(); ++f) {
     if (state_.leases.totals(FragmentId{f}).sealed > 0) return false;
   }
-  return std::all_of(state_.sessions.begin(), state_.sessions.end(), [this](const auto& entry) {
-    return state_.leases.LeasedPositions(entry.first) < positions_per_step_;
-  });
+  for (const auto& [id, session] : state_.sessions) {
+    for (uint64_t f = 0; f < state_.fragments.size(); ++f) {
+      if (HasStep(id, FragmentId{f})) return false;
+    }
+  }
+  return true;
+}
+
+bool Coordinator::RequiredAreReady() const {
+  std::set<std::string> missing = required_workers_;
+  if (missing.empty()) return true;
+  for (const auto& [id, session] : state_.sessions) {
+    if (session.ready) missing.erase(state_.workers.at(session.key).name);
+  }
+  return missing.empty();
 }
 
 std::optional<RecordBody> Coordinator::DecidePhase() const {
-  if (state_.phase == Phase::kWaiting && state_.ready_sessions >= config_.run.min_workers)
+  if (state_.phase == Phase::kWaiting && state_.ready_sessions >= config_.run.min_workers &&
+      RequiredAreReady())
     return PhaseChanged{Phase::kRunning, ""};
   if (state_.phase != Phase::kRunning) return std::nullopt;
   const bool in_flight = std::any_of(state_.fragments.begin(), state_.fragments.end(),
@@ -128,18 +139,27 @@ std::optional<RecordBody> Coordinator::DecideCarry() {
   return std::nullopt;
 }
 
+// Each fragment's next rounds are covered by what is leased on it and not in a closed round.
+bool Coordinator::NeedsLease(SessionId id, const Session& session) const {
+  const uint64_t per_round = PositionsPerRound(session);
+  for (uint64_t i = 0; i < state_.fragments.size(); ++i) {
+    const Fragment& f = state_.fragments[i];
+    const uint64_t decided = f.version.value + (f.round && f.round->closing ? 1 : 0);
+    if (decided >= config_.run.rounds) continue;
+    const uint64_t ahead = std::min(kLeaseRoundsAhead, config_.run.rounds - decided);
+    const uint64_t wanted = (ahead + session.fragments[i].carried_rounds) * per_round;
+    if (state_.leases.ledger(FragmentId{i}).LeasedPositions(id) < wanted) return true;
+  }
+  return false;
+}
+
 std::optional<RecordBody> Coordinator::DecideLease() {
-  const uint64_t lowest = state_.lowest_version().value;
-  const uint64_t rounds_left = config_.run.rounds - std::min<uint64_t>(config_.run.rounds, lowest);
-  const uint64_t ahead = std::min(kLeaseRoundsAhead, rounds_left);
-  while (!check_leases_.empty() && state_.leases.totals(FragmentId{0}).free > 0 && ahead > 0) {
+  while (!check_leases_.empty() && state_.leases.totals(FragmentId{0}).free > 0) {
     const SessionId id = *check_leases_.begin();
     auto session = state_.sessions.find(id);
-    if (session != state_.sessions.end() && session->second.ready && !session->second.finishing) {
-      const uint64_t per_round = PositionsPerRound(session->second);
-      const uint64_t wanted = (ahead + MostCarried(session->second)) * per_round;
-      if (state_.leases.LeasedPositions(id) < wanted)
-        return LeaseGranted{id, state_.last_fence.Next(), per_round};
+    if (session != state_.sessions.end() && session->second.ready && !session->second.finishing &&
+        NeedsLease(id, session->second)) {
+      return LeaseGranted{id, state_.last_fence.Next(), PositionsPerRound(session->second)};
     }
     check_leases_.erase(id);
   }
@@ -155,14 +175,17 @@ std::optional<RecordBody> Coordinator::DecideFragment(FragmentId id) const {
 }
 
 std::optional<RecordBody> Coordinator::DecideNextRound(FragmentId id) const {
-  const uint64_t fewest = std::max<uint64_t>(1, config_.run.min_workers);
+  // The last samples may be with fewer workers than that.
+  const bool last_data = state_.leases.totals(FragmentId{0}).free < positions_per_step_;
+  const uint64_t fewest = std::max<uint64_t>(1, last_data ? 1 : config_.run.min_workers);
   if (state_.fragment(id).version.value >= config_.run.rounds || state_.ready_sessions < fewest)
     return std::nullopt;
-  if (DataUsedUp()) return std::nullopt;
   std::vector<Member> members;
   for (const auto& [session_id, session] : state_.sessions) {
-    if (session.ready && state_.leases.LeasedPositions(session_id) > 0)
-      members.push_back({session_id, OwnSteps(session, id)});
+    if (session.ready && HasStep(session_id, id)) {
+      members.push_back(
+          {session_id, std::min(OwnSteps(session, id), StepsWithinReach(session_id, id))});
+    }
   }
   if (members.size() < fewest) return std::nullopt;
   return MakeRound(id, std::move(members));

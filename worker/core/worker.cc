@@ -452,6 +452,7 @@ std::vector<LeaseRange> Worker::Unused() const {
 // Until the new global parameters are here, what is trained starts from the old ones.
 uint64_t Worker::StepLimit(const Part& part) const {
   const SyncSection& sync = welcome_->config.sync;
+  if (part.state->version.value >= welcome_->config.run.rounds) return UINT64_MAX;  // it is done
   if (part.travels()) return sync.overlap_steps;
   return part.planned_steps > 0 ? part.planned_steps : sync.inner_steps;
 }
