@@ -102,17 +102,30 @@ TEST_F(JournalDamageTest, TwoDamagedSnapshotsAreRefused) {
   ExpectRefused(image);
 }
 
-TEST_F(JournalDamageTest, ASnapshotOfAnotherRunIsSetAside) {
-  // The same sequence as ours, and another history.
-  Image image = past_.now();
-  const uint64_t sequence = std::stoull(snapshots_[1].substr(2));
-  FaultStorage disk;
-  Payloads strange = past_.history;
-  strange[0] = "strange";
+// The same sequence as ours, and another history.
+std::string StrangeSnapshot(Payloads history, uint64_t sequence) {
+  history[0] = "strange";
+  history.resize(sequence);
   JournalPlace place;
-  for (uint64_t i = 0; i < sequence; ++i) place = place.After(strange[i]);
-  ASSERT_TRUE(WriteSnapshot(disk, "s", place, StateOf(strange)).ok());
-  image[snapshots_[1]] = disk.Contents().at(snapshots_[1]);
+  for (const std::string& payload : history) place = place.After(payload);
+  FaultStorage disk;
+  EXPECT_TRUE(WriteSnapshot(disk, "s", place, StateOf(history)).ok());
+  return *disk.Bytes("s/" + SnapshotName(sequence));
+}
+
+TEST_F(JournalDamageTest, ASnapshotOfAnotherRunIsSetAside) {
+  Image image = past_.now();
+  image[snapshots_[1]] = StrangeSnapshot(past_.history, std::stoull(snapshots_[1].substr(2)));
+  ExpectWhole(image, 1);
+  // And when it stands for the end of the journal, where no later record tells.
+  FaultStorage disk;
+  disk.Load(past_.now());
+  ASSERT_TRUE(
+      Journal::Open(disk, SmallJournal())->journal->StoreSnapshot(StateOf(past_.history)).ok());
+  image = disk.Contents();
+  ExpectWhole(image);
+  const uint64_t end = past_.history.size();
+  image["s/" + SnapshotName(end)] = StrangeSnapshot(past_.history, end);
   ExpectWhole(image, 1);
 }
 
@@ -134,6 +147,29 @@ TEST_F(JournalDamageTest, AMissingSegmentIsRefused) {
     image.erase(snapshots_[1]);
     ExpectRefused(image);  // the last one too: the mark tells
   }
+}
+
+// Else what the real last segment holds could be passed over.
+TEST(JournalDuplicateTest, ADuplicatedSegmentIsRefused) {
+  for (int steps = 1; steps < 80; ++steps) {
+    FaultStorage disk;
+    ASSERT_TRUE(HistoryWriter(disk, 3).Live(steps).ok());
+    for (const std::string& path : PathsOf(disk.Contents(), "j")) {
+      Image image = disk.Contents();
+      if (image[path].empty()) continue;
+      image["j/" + SegmentName(99)] = image[path];
+      EXPECT_TRUE(absl::IsDataLoss(Open(image).opened.status())) << path << " of " << steps;
+    }
+  }
+}
+
+TEST_F(JournalDamageTest, AnEmptySegmentProvesTheOneBefore) {
+  Image image = past_.now();
+  image.erase("j/mark");
+  image["j/" + SegmentName(99)] = "";
+  ExpectWhole(image);
+  image[segments_.back()].back() ^= 1;
+  ExpectRefused(image);
 }
 
 TEST_F(JournalDamageTest, AnEmptyJournalBesideSnapshotsIsRefused) {
