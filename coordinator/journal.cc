@@ -1,175 +1,231 @@
 #include "coordinator/journal.h"
 
 #include <algorithm>
-#include <cstdio>
-#include <optional>
+#include <utility>
 
-#include "common/bytes.h"
 #include "common/hash.h"
 #include "common/status_macros.h"
+#include "coordinator/snapshots.h"
 
 namespace longhaul {
 namespace {
 
-constexpr uint32_t kMagic = 0x314A484C;  // "LHJ1"
-constexpr size_t kHeaderBytes = 4 + 4 + 8 + 8 + 32 + 8;
-constexpr uint64_t kMaxSegmentBytes = 4ull * 1024 * 1024 * 1024;
+constexpr size_t kSnapshotsKept = 2;
+constexpr char kMarkName[] = "/mark";
+constexpr char kTemporarySuffix[] = ".tmp";
+constexpr char kDamagedSuffix[] = ".damaged";
 
-struct RecordHeader {
-  uint32_t length = 0;
-  uint64_t sequence = 0;
+struct Mark {
+  uint64_t segment = 0;
   uint64_t durable = 0;
-  Digest chain{};
 };
 
-std::string EncodeHeader(const RecordHeader& h) {
+std::string EncodeMark(const Mark& mark) {
   ByteWriter w;
-  w.U32(kMagic), w.U32(h.length), w.U64(h.sequence), w.U64(h.durable), w.Write(h.chain);
+  w.U64(mark.segment), w.U64(mark.durable);
+  w.U64(Xxh3(AsBytes(w.str())));
   return w.Take();
 }
 
-Digest NextChain(const Digest& chain, std::string_view payload) {
-  ByteWriter w;
-  w.Write(chain);
-  w.Raw(payload.data(), payload.size());
-  return Blake2b(w.str());
+// All zero, which proves nothing, when there is no mark or it is damaged.
+Mark ReadMark(Storage& storage, const std::string& path) {
+  const absl::StatusOr<std::string> bytes = storage.Read(path, 0, 25);
+  if (!bytes.ok()) return {};
+  ByteReader r(*bytes);
+  const Mark mark{r.U64(), r.U64()};
+  return *bytes == EncodeMark(mark) ? mark : Mark{};
 }
 
-// The intact record at the start of `bytes`, if there is one.
-std::optional<RecordHeader> ParseRecord(std::string_view bytes) {
-  ByteReader r(bytes);
-  if (r.U32() != kMagic) return std::nullopt;
-  RecordHeader h;
-  h.length = r.U32(), h.sequence = r.U64(), h.durable = r.U64();
-  r.Read(h.chain);
-  const uint64_t checksum = r.U64();
-  if (!r.ok() || h.length > kMaxRecordBytes || bytes.size() - kHeaderBytes < h.length)
-    return std::nullopt;
-  std::string covered(bytes.substr(0, kHeaderBytes - 8));
-  covered.append(bytes.substr(kHeaderBytes, h.length));
-  if (Xxh3(AsBytes(covered)) != checksum) return std::nullopt;
-  return h;
-}
-
-// The highest `durable` that any intact record in `bytes` states.
-uint64_t DurableStatedIn(std::string_view bytes) {
-  uint64_t durable = 0;
-  const char first = static_cast<char>(kMagic & 0xff);
-  for (size_t at = bytes.find(first); at != std::string_view::npos;
-       at = bytes.find(first, at + 1)) {
-    if (auto h = ParseRecord(bytes.substr(at))) durable = std::max(durable, h->durable);
+absl::Status RemoveTemporary(Storage& storage, const std::string& folder) {
+  for (const std::string& name : storage.List(folder)) {
+    if (name.ends_with(kTemporarySuffix)) RETURN_IF_ERROR(storage.Remove(folder + "/" + name));
   }
-  return durable;
+  return absl::OkStatus();
 }
 
-std::string SegmentName(uint64_t number) {
-  char name[32];
-  std::snprintf(name, sizeof name, "%06llu.log", static_cast<unsigned long long>(number));
-  return name;
+// With its entry in the folder above.
+absl::Status MakeFolder(Storage& storage, const std::string& folder) {
+  RETURN_IF_ERROR(storage.MakeFolder(folder));
+  const size_t slash = folder.rfind('/');
+  return storage.SyncFolder(slash == std::string::npos ? "" : folder.substr(0, slash));
 }
-
-bool IsSegment(const std::string& name) {
-  return name.size() == 10 && name.substr(6) == ".log" &&
-         std::all_of(name.begin(), name.begin() + 6, [](char c) { return c >= '0' && c <= '9'; });
-}
-
-absl::Status Damaged(const std::string& path, uint64_t sequence, const std::string& what) {
-  return absl::DataLossError(
-      "journal " + path + ": record " + std::to_string(sequence) + " " + what +
-      " although it was durable. Restore the file, or start a new generation from a checkpoint: "
-      "longhaul coordinator run.toml --set run.output_dir=NEW --resume CHECKPOINT");
-}
-
-// Reads segment after segment.
-class Replay {
- public:
-  // False when the segment ends in damage; `good_bytes()` then tells where.
-  absl::StatusOr<bool> Read(const std::string& path, std::string_view bytes) {
-    good_bytes_ = 0;
-    while (good_bytes_ < bytes.size()) {
-      std::string_view rest = bytes.substr(good_bytes_);
-      std::optional<RecordHeader> h = ParseRecord(rest);
-      std::string_view payload = h ? rest.substr(kHeaderBytes, h->length) : std::string_view();
-      if (!h) return false;
-      if (h->sequence != sequence_ + 1 || NextChain(chain_, payload) != h->chain) {
-        return Damaged(path, sequence_ + 1, "is missing or out of order");
-      }
-      chain_ = h->chain;
-      sequence_ = h->sequence;
-      payloads_.emplace_back(payload);
-      good_bytes_ += kHeaderBytes + h->length;
-    }
-    return true;
-  }
-
-  uint64_t good_bytes() const { return good_bytes_; }
-  uint64_t sequence() const { return sequence_; }
-  const Digest& chain() const { return chain_; }
-  std::vector<std::string> TakePayloads() { return std::move(payloads_); }
-
- private:
-  uint64_t good_bytes_ = 0;
-  uint64_t sequence_ = 0;
-  Digest chain_{};
-  std::vector<std::string> payloads_;
-};
 
 }  // namespace
 
-absl::StatusOr<Journal::Opened> Journal::Open(Storage& storage, const std::string& folder) {
-  RETURN_IF_ERROR(storage.MakeFolder(folder));
-  std::vector<std::string> segments;
-  for (const std::string& name : storage.List(folder)) {
-    if (IsSegment(name)) segments.push_back(name);
+struct Journal::Found {
+  std::optional<Snapshot> snapshot;
+  std::vector<JournalSegment> segments;
+  JournalTail tail;
+  std::vector<std::pair<uint64_t, std::string>> unusable;  // snapshots newer than that, and why
+};
+
+// The newest snapshot that the journal continues, and what the journal holds after it.
+absl::StatusOr<Journal::Found> Journal::Find(Storage& storage, const JournalOptions& options) {
+  Found found;
+  ASSIGN_OR_RETURN(found.segments, ListJournalSegments(storage, options.folder));
+  const Mark mark = ReadMark(storage, options.folder + kMarkName);
+  if (mark.segment > 0 && (found.segments.empty() || found.segments.back().number < mark.segment)) {
+    return absl::DataLossError("journal " + options.folder + "/" + SegmentName(mark.segment) +
+                               " is missing");
   }
-  Opened opened;
-  Replay replay;
-  uint64_t number = 0;
-  for (size_t i = 0; i < segments.size(); ++i) {
-    const std::string path = folder + "/" + segments[i];
-    ASSIGN_OR_RETURN(std::string bytes, ReadWhole(storage, path, kMaxSegmentBytes));
-    ASSIGN_OR_RETURN(bool intact, replay.Read(path, bytes));
-    number = std::stoull(segments[i].substr(0, 6));
-    if (intact) continue;
-    std::string_view damaged = std::string_view(bytes).substr(replay.good_bytes());
-    if (i + 1 < segments.size() || DurableStatedIn(damaged) > replay.sequence()) {
-      return Damaged(path, replay.sequence() + 1, "is damaged");
+  std::vector<uint64_t> candidates = ListSnapshots(storage, options.snapshot_folder);
+  // A journal with a snapshot has records.
+  uint64_t durable = std::max<uint64_t>(mark.durable, candidates.empty() ? 0 : 1);
+  candidates.push_back(0);  // the empty state, before the first record
+  absl::Status refused;
+  for (uint64_t sequence : candidates) {
+    found.snapshot.reset();
+    if (sequence > 0) {
+      absl::StatusOr<Snapshot> read = ReadSnapshot(storage, options.snapshot_folder, sequence);
+      if (!read.ok()) {
+        found.unusable.emplace_back(sequence, read.status().message());
+        continue;
+      }
+      durable = std::max(durable, sequence);
+      found.snapshot = std::move(*read);
     }
-    opened.cut_bytes = damaged.size();
-    RETURN_IF_ERROR(WriteAtomically(
-        storage, path, AsBytes(std::string_view(bytes).substr(0, replay.good_bytes()))));
+    absl::StatusOr<JournalTail> tail =
+        ReadJournalAfter(storage, options.folder, found.segments,
+                         found.snapshot ? found.snapshot->place : JournalPlace{}, durable);
+    if (tail.ok()) {
+      found.tail = std::move(*tail);
+      return found;
+    }
+    if (!absl::IsDataLoss(tail.status())) return tail.status();
+    if (refused.ok()) refused = tail.status();  // of the newest one
+    found.unusable.emplace_back(sequence, tail.status().message());
   }
-  opened.journal.reset(new Journal(storage, folder));
-  opened.journal->sequence_ = opened.journal->durable_ = replay.sequence();
-  opened.journal->chain_ = replay.chain();
-  opened.payloads = replay.TakePayloads();
-  RETURN_IF_ERROR(opened.journal->StartSegment(number + 1));
+  return refused;
+}
+
+absl::StatusOr<Journal::Opened> Journal::Open(Storage& storage, JournalOptions options) {
+  RETURN_IF_ERROR(MakeFolder(storage, options.folder));
+  RETURN_IF_ERROR(MakeFolder(storage, options.snapshot_folder));
+  ASSIGN_OR_RETURN(Found found, Find(storage, options));
+  Opened opened;
+  opened.journal.reset(new Journal(storage, std::move(options)));
+  RETURN_IF_ERROR(opened.journal->Continue(found));
+  for (const auto& [sequence, why] : found.unusable) opened.set_aside.push_back(why);
+  if (found.snapshot) opened.snapshot = std::move(found.snapshot->state);
+  opened.payloads = std::move(found.tail.payloads);
+  opened.cut_bytes = found.tail.cut_bytes;
   return opened;
 }
 
+absl::Status Journal::Continue(const Found& found) {
+  RETURN_IF_ERROR(RemoveTemporary(storage_, options_.folder));
+  RETURN_IF_ERROR(RemoveTemporary(storage_, options_.snapshot_folder));
+  for (const auto& [sequence, why] : found.unusable) {
+    const std::string path = options_.snapshot_folder + "/" + SnapshotName(sequence);
+    RETURN_IF_ERROR(storage_.Rename(path, path + kDamagedSuffix));
+  }
+  if (found.snapshot) {
+    snapshots_ = {found.snapshot->place.sequence};
+    last_snapshot_bytes_ = found.snapshot->state.size();
+  }
+  for (const std::string& payload : found.tail.payloads) {
+    bytes_since_snapshot_ += JournalRecord{.payload = payload}.bytes();
+  }
+  segments_ = found.segments;
+  place_ = found.tail.end;
+  if (segments_.empty()) {
+    durable_ = place_.sequence;
+    return StartSegment(1);
+  }
+  const std::string path = SegmentPath(segments_.back().number);
+  RETURN_IF_ERROR(WriteAtomically(storage_, path, AsBytes(found.tail.last_segment)));
+  durable_ = place_.sequence;
+  segment_bytes_ = found.tail.last_segment.size();
+  if (segment_bytes_ == 0) segments_.back().first = place_.sequence + 1;
+  ASSIGN_OR_RETURN(file_, storage_.OpenAppend(path, /*truncate=*/false));
+  return WriteMark();
+}
+
+std::string Journal::SegmentPath(uint64_t number) const {
+  return options_.folder + "/" + SegmentName(number);
+}
+
 absl::Status Journal::StartSegment(uint64_t number) {
-  ASSIGN_OR_RETURN(file_,
-                   storage_.OpenAppend(folder_ + "/" + SegmentName(number), /*truncate=*/true));
-  return storage_.SyncFolder(folder_);
+  if (number > kMaxSegmentNumber) return absl::ResourceExhaustedError("the journal is full");
+  ASSIGN_OR_RETURN(file_, storage_.OpenAppend(SegmentPath(number), /*truncate=*/true));
+  RETURN_IF_ERROR(storage_.SyncFolder(options_.folder));
+  segments_.push_back({number, place_.sequence + 1});
+  segment_bytes_ = 0;
+  return WriteMark();
+}
+
+absl::Status Journal::WriteMark() {
+  return WriteAtomically(storage_, options_.folder + kMarkName,
+                         AsBytes(EncodeMark({segments_.back().number, durable_})));
 }
 
 absl::Status Journal::Append(std::string_view payload) {
   if (payload.size() > kMaxRecordBytes)
     return absl::InvalidArgumentError("a journal record is too long");
-  chain_ = NextChain(chain_, payload);
-  std::string bytes =
-      EncodeHeader({static_cast<uint32_t>(payload.size()), ++sequence_, durable_, chain_});
-  const uint64_t checksum = Xxh3(AsBytes(bytes + std::string(payload)));
-  ByteWriter w;
-  w.U64(checksum);
-  bytes += w.str();
-  bytes += payload;
-  return file_->Append(AsBytes(bytes));
+  place_ = place_.After(payload);
+  AppendJournalRecord({place_, durable_, payload}, pending_);
+  return pending_.size() < options_.segment_bytes ? absl::OkStatus() : Flush();
+}
+
+absl::Status Journal::Flush() {
+  if (file_ == nullptr) return absl::FailedPreconditionError("the journal has failed before");
+  if (pending_.empty()) return absl::OkStatus();
+  if (absl::Status written = file_->Append(AsBytes(pending_)); !written.ok()) {
+    file_.reset();
+    return written;
+  }
+  segment_bytes_ += pending_.size();
+  bytes_since_snapshot_ += pending_.size();
+  pending_.clear();
+  return absl::OkStatus();
 }
 
 absl::Status Journal::Sync() {
-  RETURN_IF_ERROR(file_->Sync());
-  durable_ = sequence_;
+  RETURN_IF_ERROR(Flush());
+  absl::Status synced = file_->Sync();
+  if (synced.ok()) durable_ = place_.sequence;
+  if (synced.ok() && segment_bytes_ >= options_.segment_bytes) {
+    synced = StartSegment(segments_.back().number + 1);
+  }
+  if (!synced.ok()) file_.reset();
+  return synced;
+}
+
+bool Journal::snapshot_due() const {
+  return bytes_since_snapshot_ >= std::max(options_.snapshot_bytes, last_snapshot_bytes_);
+}
+
+absl::Status Journal::StoreSnapshot(std::string_view state) {
+  if (file_ == nullptr || durable_ != place_.sequence || place_.sequence == 0) {
+    return absl::FailedPreconditionError("a snapshot stands for what is durable");
+  }
+  if (!snapshots_.empty() && snapshots_.back() == place_.sequence) return absl::OkStatus();
+  RETURN_IF_ERROR(WriteSnapshot(storage_, options_.snapshot_folder, place_, state));
+  snapshots_.push_back(place_.sequence);
+  last_snapshot_bytes_ = state.size();
+  bytes_since_snapshot_ = 0;
+  return RemoveCovered();
+}
+
+// Removes what is older than the two snapshots. Whatever of it comes back after a crash is of no
+// harm.
+absl::Status Journal::RemoveCovered() {
+  if (snapshots_.size() > kSnapshotsKept) snapshots_.erase(snapshots_.begin());
+  if (snapshots_.size() < kSnapshotsKept) return absl::OkStatus();
+  const uint64_t oldest = snapshots_.front();
+  for (uint64_t sequence : ListSnapshots(storage_, options_.snapshot_folder)) {
+    if (std::ranges::find(snapshots_, sequence) != snapshots_.end()) continue;
+    RETURN_IF_ERROR(storage_.Remove(options_.snapshot_folder + "/" + SnapshotName(sequence)));
+  }
+  // The last segment that begins at or before the first record needed.
+  uint64_t needed = 0;
+  for (const JournalSegment& segment : segments_) {
+    if (segment.first && *segment.first <= oldest + 1) needed = segment.number;
+  }
+  while (segments_.front().number < needed) {
+    RETURN_IF_ERROR(storage_.Remove(SegmentPath(segments_.front().number)));
+    segments_.erase(segments_.begin());
+  }
   return absl::OkStatus();
 }
 

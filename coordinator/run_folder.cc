@@ -265,7 +265,7 @@ absl::Status AppendRecords(Journal& journal, const std::vector<Record>& records)
 
 absl::StatusOr<RunStart> StartRun(RunFolder& folder, const RunStartOptions& options) {
   RunStart start;
-  ASSIGN_OR_RETURN(Journal::Opened opened, Journal::Open(folder.storage(), "journal"));
+  ASSIGN_OR_RETURN(Journal::Opened opened, Journal::Open(folder.storage()));
   start.journal = std::move(opened.journal);
   start.restarted = !opened.payloads.empty();
   if (opened.cut_bytes > 0) {

@@ -3,9 +3,9 @@
 
 #include <algorithm>
 
+#include "common/fault_storage.h"
 #include "reducer/reducer.h"
 #include "reducer/test_rig.h"
-#include "reducer/test_storage.h"
 
 namespace longhaul {
 namespace {
@@ -45,7 +45,7 @@ class Script {
     return status;
   }
 
-  TestStorage& disk() { return disk_; }
+  FaultStorage& disk() { return disk_; }
   const Reducer& reducer() const { return *reducer_; }
   const std::vector<CommitView>& commits() const { return commits_; }
   // Held before the power went: it must still be held afterwards, without being sent again.
@@ -77,7 +77,7 @@ class Script {
     return reducer_->Install(order.round, order.attempt);
   }
 
-  TestStorage disk_;
+  FaultStorage disk_;
   Reducer::Options options_;
   std::vector<float> start_;
   std::vector<Contribution> contributions_;
@@ -139,7 +139,7 @@ class ReducerLogTest : public testing::Test {
   }
 
   static constexpr char kLog[] = "f/contributions/1-1.log";
-  TestStorage disk_;
+  FaultStorage disk_;
   Reducer::Options options_{&disk_, "f", FragmentId{0}, 250, CodecId::kInt8, CodecId::kInt4,
                             0.9f,   64};
   Contribution contribution_;

@@ -3,9 +3,9 @@
 
 #include <limits>
 
+#include "common/fault_storage.h"
 #include "reducer/reducer.h"
 #include "reducer/test_rig.h"
-#include "reducer/test_storage.h"
 
 namespace longhaul {
 namespace {
@@ -26,7 +26,7 @@ class ReducerRefusalTest : public testing::Test {
     return {RoundId{9}, 1, Version{6}, std::move(include), 4, 0.7f, 0.6f};
   }
 
-  TestStorage disk_;
+  FaultStorage disk_;
   Rng rng_{3};
   Reducer::Options options_;
   std::unique_ptr<Reducer> reducer_;

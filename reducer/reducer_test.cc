@@ -4,8 +4,8 @@
 
 #include <algorithm>
 
+#include "common/fault_storage.h"
 #include "reducer/test_rig.h"
-#include "reducer/test_storage.h"
 #include "sync/state_hash.h"
 
 namespace longhaul {
@@ -155,7 +155,7 @@ class TwinRounds {
     EXPECT_TRUE(std::ranges::equal(reducer_->residual(), naive_.residual));
   }
 
-  TestStorage disk_;
+  FaultStorage disk_;
   Rng rng_;
   NaiveReducer naive_;
   std::unique_ptr<Reducer> reducer_;
@@ -179,7 +179,7 @@ TEST(ReducerTest, EqualsTheNaiveTwin) {
 }
 
 TEST(ReducerTest, MissingChunksAreRuns) {
-  TestStorage disk;
+  FaultStorage disk;
   const Reducer::Options options{&disk, "f", FragmentId{0}, 640, CodecId::kInt8, CodecId::kInt8,
                                  0.9f,  64};
   auto reducer = MustOpen(options);
@@ -204,7 +204,7 @@ TEST(ReducerTest, MissingChunksAreRuns) {
 }
 
 TEST(ReducerTest, MemoryDoesNotGrowWithTheWorkers) {
-  TestStorage disk;
+  FaultStorage disk;
   constexpr uint64_t kElements = 20000;
   const Reducer::Options options{&disk,          "f",  FragmentId{0}, kElements, CodecId::kInt4,
                                  CodecId::kInt8, 0.9f, 4096};
@@ -223,7 +223,7 @@ TEST(ReducerTest, MemoryDoesNotGrowWithTheWorkers) {
 }
 
 TEST(ReducerTest, OldAggregatesAreKeptUntilDeleted) {
-  TestStorage disk;
+  FaultStorage disk;
   const Reducer::Options options{
       &disk, "f", FragmentId{0}, 10, CodecId::kFloat32, CodecId::kFloat32, 0.9f, 64};
   auto reducer = MustOpen(options);

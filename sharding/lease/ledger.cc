@@ -242,36 +242,33 @@ bool Ledger::All(uint64_t from, uint64_t to, Predicate predicate) const {
 }
 
 void Ledger::Assign(uint64_t from, uint64_t to, const Holding& holding) {
-  SplitAt(from);
-  SplitAt(to);
-  auto it = intervals_.find(from);
-  while (it != intervals_.end() && it->first < to) {
+  const auto first = SplitAt(from);
+  const auto end = SplitAt(to);
+  for (auto it = first; it != end;) {
     Uncount(it->second, EndOf(it) - it->first);
     Unlink(it->first, it->second);
-    it = it->first == from ? std::next(it) : intervals_.erase(it);
+    it = it == first ? std::next(it) : intervals_.erase(it);
   }
-  intervals_.at(from) = holding;
+  first->second = holding;
   Link(from, holding);
   Count(holding, to - from);
-  MergeAt(to);
-  MergeAt(from);
+  if (end != intervals_.end()) MergeBack(end);
+  MergeBack(first);
   LONGHAUL_CHECK(totals_.Sum() == total_, "ledger does not balance");
 }
 
-// Makes an interval start at `position`.
-void Ledger::SplitAt(uint64_t position) {
-  if (position == total_) return;
-  auto it = std::prev(intervals_.upper_bound(position));
-  if (it->first == position) return;
-  intervals_.emplace_hint(std::next(it), position, it->second);
-  Link(position, it->second);
+// Makes an interval start at `position`; returns it, or the end.
+Ledger::Intervals::iterator Ledger::SplitAt(uint64_t position) {
+  const auto next = intervals_.lower_bound(position);
+  if (position == total_ || (next != intervals_.end() && next->first == position)) return next;
+  const Holding holding = std::prev(next)->second;
+  Link(position, holding);
+  return intervals_.emplace_hint(next, position, holding);
 }
 
-// Joins the interval that starts at `position` to an equal one before it.
-void Ledger::MergeAt(uint64_t position) {
-  auto it = intervals_.find(position);
-  if (it == intervals_.end() || it == intervals_.begin()) return;
-  if (std::prev(it)->second != it->second) return;
+// Joins an interval to an equal one before it.
+void Ledger::MergeBack(Intervals::iterator it) {
+  if (it == intervals_.begin() || std::prev(it)->second != it->second) return;
   Unlink(it->first, it->second);
   intervals_.erase(it);
 }

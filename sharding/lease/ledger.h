@@ -137,8 +137,8 @@ class Ledger {
   std::vector<Range> Select(SessionId session, Predicate predicate) const;
   // Gives all positions of a valid range one holding.
   void Assign(uint64_t from, uint64_t to, const Holding& holding);
-  void SplitAt(uint64_t position);
-  void MergeAt(uint64_t position);
+  Intervals::iterator SplitAt(uint64_t position);
+  void MergeBack(Intervals::iterator it);
   // An interval enters or leaves the indexes; a number of positions enters or leaves the sums.
   void Link(uint64_t from, const Holding& holding);
   void Unlink(uint64_t from, const Holding& holding);
