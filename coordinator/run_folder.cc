@@ -40,16 +40,16 @@ RunConfig Fixed(RunConfig config) {
   return config;
 }
 
-absl::Status CheckSameRun(const RunStarted& started, const RunStartOptions& options) {
-  ASSIGN_OR_RETURN(RunConfig before, DecodeRunConfig(AsBytes(started.run_config)));
+absl::Status CheckSameRun(const State& state, const RunStartOptions& options) {
+  ASSIGN_OR_RETURN(RunConfig before, DecodeRunConfig(AsBytes(state.run_config)));
   if (Fixed(before) != Fixed(options.config)) {
     return absl::InvalidArgumentError(
         "this run folder holds a run with other settings (model, data, train, sync or round). "
         "Use the old settings, another run.output_dir, or --resume with a checkpoint in a new "
         "folder");
   }
-  if (started.data_identity != options.data_identity) {
-    return absl::InvalidArgumentError("this run trains on data " + ToHex(started.data_identity) +
+  if (state.data_identity != options.data_identity) {
+    return absl::InvalidArgumentError("this run trains on data " + ToHex(state.data_identity) +
                                       ", but data.train is " + ToHex(options.data_identity));
   }
   return absl::OkStatus();
@@ -263,21 +263,38 @@ absl::Status AppendRecords(Journal& journal, const std::vector<Record>& records)
   return records.empty() ? absl::OkStatus() : journal.Sync();
 }
 
+namespace {
+
+// The newest snapshot, and every record since.
+absl::StatusOr<State> Replay(const Journal::Opened& opened) {
+  State state;
+  if (opened.snapshot) {
+    std::optional<State> decoded = DecodeState(AsBytes(*opened.snapshot));
+    if (!decoded)
+      return absl::DataLossError("the snapshot was written by another version of longhaul");
+    state = std::move(*decoded);
+  }
+  for (const std::string& payload : opened.payloads) {
+    ASSIGN_OR_RETURN(Record record, DecodeRecord(AsBytes(payload)));
+    Coordinator::Apply(state, record);
+  }
+  return state;
+}
+
+}  // namespace
+
 absl::StatusOr<RunStart> StartRun(RunFolder& folder, const RunStartOptions& options) {
   RunStart start;
   ASSIGN_OR_RETURN(Journal::Opened opened, Journal::Open(folder.storage()));
-  start.journal = std::move(opened.journal);
-  start.restarted = !opened.payloads.empty();
+  for (const std::string& problem : opened.set_aside) LogWarning(problem);
+  start.restarted = !opened.empty();
   if (opened.cut_bytes > 0) {
     LogWarning("the journal ended in " + std::to_string(opened.cut_bytes) +
                " torn bytes, which were cut off");
   }
-  for (const std::string& payload : opened.payloads) {
-    ASSIGN_OR_RETURN(Record record, DecodeRecord(AsBytes(payload)));
-    if (const auto* started = std::get_if<RunStarted>(&record.body))
-      RETURN_IF_ERROR(CheckSameRun(*started, options));
-    Coordinator::Apply(start.state, record);
-  }
+  ASSIGN_OR_RETURN(start.state, Replay(opened));
+  start.journal = std::move(opened.journal);
+  if (start.state.started) RETURN_IF_ERROR(CheckSameRun(start.state, options));
   auto append = [&start](const Record& record) {
     Coordinator::Apply(start.state, record);
     return AppendRecords(*start.journal, {record});

@@ -319,6 +319,10 @@ void CoordinatorService::Step(EventBody body) {
                             "the journal cannot be written: " + std::string(status.message()));
     return;
   }
+  if (!effects.records.empty() && journal_->snapshot_due()) {
+    absl::Status stored = journal_->StoreSnapshot(EncodeState(core_->state()));
+    if (!stored.ok()) LogWarning("no snapshot: " + std::string(stored.message()));
+  }
   for (const Record& record : effects.records) OnRecord(record);
   for (const Ignored& ignored : effects.ignored) {
     metrics_.Ignored();

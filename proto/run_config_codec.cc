@@ -8,7 +8,7 @@ namespace longhaul {
 
 namespace {
 
-constexpr uint32_t kFormat = 1;
+constexpr uint32_t kFormat = 2;
 constexpr size_t kMaxTextBytes = 4096;
 
 class FieldWriter {

@@ -27,7 +27,7 @@ TEST(RunConfigCodecTest, RefusesTruncationTrailingBytesAndOtherFormats) {
     EXPECT_FALSE(DecodeRunConfig(AsBytes(bytes).first(size)).ok());
   }
   EXPECT_FALSE(DecodeRunConfig(AsBytes(bytes + 'x')).ok());
-  bytes[0] = 2;
+  bytes[0] = 99;
   EXPECT_FALSE(DecodeRunConfig(AsBytes(bytes)).ok());
 }
 

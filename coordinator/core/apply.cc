@@ -31,6 +31,7 @@ struct Applier {
                    "a model has fragments");
     s.started = true;
     s.run_id = r.run_id;
+    s.run_config = r.run_config;
     s.generation = r.generation;
     s.data_identity = r.data_identity;
     s.fragments.resize(r.elements.size());

@@ -154,6 +154,7 @@ struct Fragment {
 struct State {
   bool started = false;
   std::string run_id;
+  std::string run_config;  // as the run began (EncodeRunConfig)
   Generation generation;
   Digest data_identity{};
   Timestamp now;  // of the last record
