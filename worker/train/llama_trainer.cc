@@ -106,7 +106,7 @@ struct LlamaTrainer::State {
     rotary = MakeRotaryTable(options.sequence_length, shape.head_size(), shape.rope_theta);
     rotary.cosine = rotary.cosine.to(device);
     rotary.sine = rotary.sine.to(device);
-    optimizer = MakeAdamW(table, options.optimizer, flat);
+    optimizer = MakeInnerOptimizer(table, options.optimizer, flat);
   }
 
   absl::Status CheckTokens(std::span<const uint16_t> tokens) const {
@@ -186,7 +186,7 @@ struct LlamaTrainer::State {
     const double limit = options.optimizer.max_grad_norm;
     const double scale = limit / (gradient_norm + kClipEpsilon);
     if (limit > 0 && scale < 1) gradient.mul_(scale);
-    optimizer->Step(flat, gradient, LearningRate(options.optimizer, step));
+    optimizer->Step(flat, gradient, ScheduleFactor(options.optimizer, step));
   }
 
   // A second set of weights, alive as long as the result.
@@ -249,6 +249,12 @@ void LlamaTrainer::GetParameters(uint64_t offset, std::span<float> out) const {
 }
 
 void LlamaTrainer::ResetInnerState() { state_->optimizer->Reset(); }
+
+std::string LlamaTrainer::SaveInnerState() const { return state_->optimizer->Save(); }
+
+absl::Status LlamaTrainer::LoadInnerState(std::string_view bytes) {
+  return Fenced([&] { return state_->optimizer->Load(bytes); });
+}
 
 double LlamaTrainer::gradient_norm() const { return state_->gradient_norm; }
 

@@ -10,6 +10,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -34,6 +35,10 @@ class LlamaTrainer final : public Trainer {
   void SetParameters(uint64_t offset, std::span<const float> values) override;
   void GetParameters(uint64_t offset, std::span<float> out) const override;
   void ResetInnerState() override;
+
+  // The inner optimizer's state as bytes, and back (InnerOptimizer::Load).
+  std::string SaveInnerState() const;
+  absl::Status LoadInnerState(std::string_view bytes);
 
   // Each sample is cut into sequences; a token's target is the next one, the last token of a sample
   // has none. When loss or gradient norm is not finite, parameters and moments stay as they are.
