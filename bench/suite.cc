@@ -91,7 +91,7 @@ double Median(std::vector<double> values) {
 
 CLI::App* AddSuite(CLI::App& app, Bench& bench, const std::string& name, const std::string& help) {
   CLI::App* suite = app.add_subcommand(name, help);
-  suite->add_flag("--quick", bench.quick, "at most half a minute, less exact");
+  suite->add_flag("--quick", bench.quick, "shorter and less exact");
   suite->add_option("--json", bench.json_file, "write the results to this file");
   return suite;
 }

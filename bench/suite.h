@@ -53,6 +53,7 @@ struct Bench {
   std::string program_folder;                // where longhaul and the workers are
   bool quick = false;
   std::string json_file;
+  std::string test_data;  // folder with text/, or ""
 };
 
 // A subcommand with the options that all suites have: --quick and --json.
@@ -60,5 +61,6 @@ CLI::App* AddSuite(CLI::App& app, Bench& bench, const std::string& name, const s
 
 void AddTrainer(CLI::App& app, Bench& bench);
 void AddMemory(CLI::App& app, Bench& bench);
+void AddLearning(CLI::App& app, Bench& bench);
 
 }  // namespace longhaul

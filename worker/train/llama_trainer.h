@@ -61,6 +61,13 @@ class LlamaTrainer final : public Trainer {
   absl::StatusOr<StepOutput> LossAndGradient(std::span<const int64_t> inputs,
                                              std::span<const int64_t> targets,
                                              std::span<float> gradient);
+  // Clips and applies this gradient as if step `step` had found it; parameters() elements.
+  // InvalidArgument, and nothing changes, when its norm is not finite.
+  absl::Status ApplyGradient(uint64_t step, std::span<const float> gradient);
+  // Mean loss of `values` (not of θ) on such rows.
+  absl::StatusOr<StepOutput> EvaluateOnBatch(std::span<const float> values,
+                                             std::span<const int64_t> inputs,
+                                             std::span<const int64_t> targets);
   // Norm of the latest step's gradient before clipping.
   double gradient_norm() const;
   // tokens.size() rows of vocab_size logits for one sequence of at most sequence_length tokens.

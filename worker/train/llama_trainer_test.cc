@@ -253,6 +253,27 @@ TEST(LlamaTrainer, ParametersRoundTripInParts) {
   EXPECT_DEATH(trainer->SetParameters(theta.size() - 2, tail), "slice outside");
 }
 
+TEST(LlamaTrainer, AppliedGradientIsAStep) {
+  const std::vector<uint16_t> tokens = RandomTokens(32, 11, 12);
+  const std::vector<int64_t> inputs(tokens.begin(), tokens.end());
+  std::vector<int64_t> targets(tokens.begin() + 1, tokens.end());
+  targets.push_back(kIgnoredTarget);
+  auto stepped = MakeTrainer(TinyShape(), TinyOptions());
+  auto applied = MakeTrainer(TinyShape(), TinyOptions());
+  std::vector<float> gradient(stepped->parameters());
+  for (LlamaTrainer* t : {stepped.get(), applied.get()}) {
+    t->SetParameters(0, LivelyParameters(TinyShape()));
+  }
+  ASSERT_TRUE(applied->LossAndGradient(inputs, targets, gradient).ok());
+  ASSERT_TRUE(applied->ApplyGradient(0, gradient).ok());
+  ASSERT_TRUE(stepped->StepOnBatch(0, inputs, targets).ok());
+  EXPECT_EQ(Parameters(*applied), Parameters(*stepped));
+  const std::vector<float> before = Parameters(*applied);
+  gradient[3] = kNan;
+  EXPECT_FALSE(applied->ApplyGradient(1, gradient).ok());
+  EXPECT_EQ(Parameters(*applied), before);
+}
+
 TEST(LlamaTrainer, LossFallsOnARepeatedBatch) {
   auto trainer = MakeTrainer(TinyShape(), TinyOptions());
   trainer->SetParameters(0, InitialParameters(MakeParameterTable(TinyShape()), 1));
