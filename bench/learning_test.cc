@@ -1,9 +1,11 @@
-// The simulated runs against recorded runs of an independent implementation.
+// The parts of the learning benchmark, and runs of a few steps.
 #include <gtest/gtest.h>
 
 #include <cmath>
 #include <cstdlib>
+#include <set>
 
+#include "bench/learning_plot.h"
 #include "bench/learning_run.h"
 #include "model/parameter_table.h"
 
@@ -78,91 +80,100 @@ TEST(ReferenceCoders, FollowTheIndependentImplementation) {
   }
 }
 
-// ---- runs ----
+// ---- methods ----
 
-struct RunValues {
-  const char* method;
-  double tolerance;
-  double loss[4];  // after 5, 10, 15, 20 steps
-  double up, cosine;
-};
-
-// Reference values from an independent implementation: the smoke model, 2 workers, 20 steps,
-// warm-up 5, seed 1.
-constexpr RunValues kRuns[] = {
-    {"diloco:momentum=0.5",
-     1e-4,
-     {4.769519117401868, 3.9043939138929677, 3.5461236896268606, 3.4628615304079426},
-     6.4,
-     0.7566361725330353},
-    {"muon:momentum=0.5",
-     1e-4,
-     {4.958887432432243, 3.9442423619361997, 3.5143309736867545, 3.400890471842915},
-     6.4,
-     0.7130918502807617},
-    {"muon:momentum=0.5:up=ref-int4",
-     1e-3,
-     {4.954146489453966, 3.9361924290486012, 3.5071226429220936, 3.3952752287110775},
-     0.8556354916067146,
-     0.7131058573722839},
-    {"muon:momentum=0.5:up=ref-2bit:feedback_up=0.9",
-     1e-3,
-     {5.004672578349175, 3.989089026649508, 3.5314907495397407, 3.4095887018584112},
-     0.4316546762589928,
-     0.7168227434158325},
-    {"muon:momentum=0.5:up=ref-deadzone:0.5:feedback_up=0.9",
-     3e-3,
-     {5.379705254487704, 5.077290276372792, 4.791610218633709, 4.505113953599971},
-     0.10796740959550498,
-     0.7195607125759125},
-    {"muon:momentum=0.5:up=ref-2bit:feedback_up=0.9:down=ref-int4:feedback_down=0.9",
-     1e-3,
-     {5.004332931277742, 3.981961827982789, 3.533015120080759, 3.4094142218744397},
-     0.4316546762589928,
-     0.7167364358901978},
-    {"sparseloco",
-     1e-3,
-     {5.4458082333185756, 5.255081789736426, 5.104926386522597, 4.934988315751939},
-     0.03762549026035861,
-     0.7827352285385132},
-    {"sparseloco:aggregation=mean",
-     1e-3,
-     {5.492654462729499, 5.3430098283239555, 5.204316372098335, 5.124984482884236},
-     0.03762549026035861,
-     0.78187096118927},
-    {"muon:momentum=0.5:inner_steps=6:fragments=3:overlap_steps=2:mixing=0.5",
-     1e-4,
-     {5.537912679094838, 4.737185279266051, 3.8794848054861237, 3.593732705246256},
-     5.403165467625899,
-     0},
-};
-
-TEST(LearningRun, FollowsTheIndependentImplementation) {
-  const char* folder = std::getenv("LONGHAUL_TEST_DATA");
-  if (folder == nullptr) GTEST_SKIP() << "LONGHAUL_TEST_DATA is not set (tiny Shakespeare)";
-  const auto text = LearningText::Load(folder);
-  ASSERT_TRUE(text.ok()) << text.status();
-  for (const RunValues& v : kRuns) {
-    SCOPED_TRACE(v.method);
-    LearningRequest request{.tier = *FindLearningTier("smoke"), .curve_every = 5};
-    request.tier.workers = 2;
-    request.tier.inner_steps = 5;
-    request.tier.steps = 20;
-    request.tier.warmup_steps = 5;
-    const auto method = ParseLearningMethod(v.method);
-    ASSERT_TRUE(method.ok()) << method.status();
-    request.method = *method;
-    const auto outcome = RunLearning(request, *text);
-    ASSERT_TRUE(outcome.ok()) << outcome.status();
-    for (int i = 0; i < 4; ++i) {
-      EXPECT_NEAR(outcome->curve[i].second, v.loss[i], v.tolerance) << 5 * (i + 1);
-    }
-    EXPECT_NEAR(outcome->up.payload_bits, v.up, 1e-3 * v.up);
-    if (v.cosine > 0) {
-      EXPECT_NEAR(outcome->cosine, v.cosine, 0.01);
-    }
-    EXPECT_TRUE(outcome->same_state);
+TEST(LearningMethod, ChangesAreReadAndRefused) {
+  const auto m = ParseLearningMethod("muon:up=ref-deadzone:0.5:momentum=0.3:inner_steps=5");
+  ASSERT_TRUE(m.ok()) << m.status();
+  EXPECT_EQ(m->up, "ref-deadzone:0.5");
+  EXPECT_EQ(m->momentum, 0.3);
+  EXPECT_EQ(m->inner_steps, 5u);
+  EXPECT_EQ(m->optimizer, "muon");
+  for (const char* bad : {"no-such", "muon:no_such=1", "muon:momentum=x", "muon:momentum",
+                          "muon:aggregation=median", "muon-2bit:mixing=0.5"}) {
+    EXPECT_FALSE(ParseLearningMethod(bad).ok()) << bad;
   }
+}
+
+TEST(LearningMethod, NamesAreDifferent) {
+  std::set<std::string> names;
+  for (const LearningMethod& m : LearningMethods()) EXPECT_TRUE(names.insert(m.name).second);
+}
+
+// ---- tiny runs, on whatever text there is ----
+
+class LearningRun : public ::testing::Test {
+ protected:
+  LearningRun() {
+    const char* folder = std::getenv("LONGHAUL_TEST_DATA");
+    text_ = LearningText::Load(folder == nullptr ? "" : folder);
+  }
+  absl::StatusOr<LearningOutcome> Run(const std::string& method) const {
+    EXPECT_TRUE(text_.ok()) << text_.status();
+    const auto parsed = ParseLearningMethod(method);
+    EXPECT_TRUE(parsed.ok()) << parsed.status();
+    return RunLearning({*FindLearningTier("tiny"), *parsed, 1}, *text_);
+  }
+  LearningOutcome Outcome(const std::string& method) const {
+    const auto outcome = Run(method);
+    EXPECT_TRUE(outcome.ok()) << method << ": " << outcome.status();
+    return outcome.ok() ? *outcome : LearningOutcome{};
+  }
+
+  absl::StatusOr<LearningText> text_ = absl::UnknownError("");
+};
+
+TEST_F(LearningRun, SameSeedSameResult) {
+  const LearningOutcome a = Outcome("muon-2bit-down4"), b = Outcome("muon-2bit-down4");
+  EXPECT_EQ(a.loss, b.loss);
+  EXPECT_TRUE(a.same_state);
+  EXPECT_GT(a.residual, 0);
+  EXPECT_LT(a.loss, 4.5);  // of ln 256 = 5.5 at the start
+}
+
+TEST_F(LearningRun, CountsWhatTravels) {
+  const LearningOutcome exact = Outcome("muon"), coded = Outcome("muon-int4");
+  EXPECT_DOUBLE_EQ(exact.up.payload_bits, 32.0 / 4);  // H = 4
+  EXPECT_DOUBLE_EQ(exact.down.payload_bits, 32.0 / 4);
+  EXPECT_NEAR(coded.up.payload_bits, 4.25 / 4, 1e-3);
+  EXPECT_GT(coded.up.header_bits, 0);
+  const LearningOutcome baseline = Outcome("dp-muon"), alone = Outcome("alone-muon");
+  EXPECT_EQ(baseline.up.total(), 32);
+  EXPECT_EQ(alone.up.total() + alone.down.total(), 0);
+}
+
+// One worker whose only outer step is taken whole (lr 1, no momentum) is data parallel.
+TEST_F(LearningRun, OneWorkerWithoutAnOuterOptimizerIsDataParallel) {
+  const LearningOutcome one = Outcome("one-worker-muon:outer_lr=1:momentum=0");
+  EXPECT_NEAR(one.loss, Outcome("dp-muon").loss, 1e-4);
+}
+
+// The rules change a run, and only where they should.
+TEST_F(LearningRun, EveryRuleHasAnEffect) {
+  const double loss = Outcome("muon").loss;
+  for (const char* change : {"restore_norm=true", "norm_cap=true", "momentum=0", "outer_warmup=2",
+                             "fragments=2", "mixing=0.5", "workers=1"}) {
+    EXPECT_NE(Outcome(std::string("muon:") + change).loss, loss) << change;
+  }
+  EXPECT_EQ(Outcome("muon:outer_drop_from=100:outer_drop=0.5").loss, loss);
+  EXPECT_EQ(Outcome("muon:aggregation=contributor_mean:up=float32").loss, loss) << "dense values";
+}
+
+TEST_F(LearningRun, RefusesWhatCannotBeRun) {
+  for (const char* bad : {"muon:workers=3", "muon:workers=4", "muon:fragments=5:inner_steps=8",
+                          "muon:inner_steps=2:overlap_steps=2", "muon:up=no-such-codec",
+                          "muon:up=ref-topk:2", "muon:optimizer=sgd"}) {
+    EXPECT_FALSE(Run(bad).ok()) << bad;
+  }
+}
+
+TEST(LossPlot, IsAFigureWithEveryName) {
+  const std::string svg = LossPlot("a < b", {{"one", 0.02, 2.1}, {"two", 32, 1.9}}, {{"base", 2}});
+  for (const char* part : {"<svg", "</svg>", "a &lt; b", ">one<", ">two<", ">base<"}) {
+    EXPECT_NE(svg.find(part), std::string::npos) << part;
+  }
+  EXPECT_EQ(svg.find("nan"), std::string::npos);
+  EXPECT_EQ(LossPlot("empty", {}, {}).find("inf"), std::string::npos);
 }
 
 }  // namespace

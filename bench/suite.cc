@@ -68,6 +68,7 @@ std::string FormatTable(const std::vector<Result>& results) {
   TextTable table({"result", "value", "unit", "target", "kind", ""}, {Align::kLeft, Align::kRight});
   std::string notes;
   for (const Result& r : results) {
+    if (r.detail) continue;
     const bool has_target = r.kind != ResultKind::kMeasure;
     table.AddRow({r.suite + "/" + r.name, r.value ? Number(*r.value) : "-", r.unit,
                   has_target ? std::string(Name(r.relation)) + " " + Number(r.target) : "",

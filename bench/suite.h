@@ -30,7 +30,8 @@ struct Result {
   double target = 0;  // of gates and goals
   Relation relation = Relation::kAtLeast;
   ResultKind kind = ResultKind::kMeasure;
-  std::string note;  // for people: what was measured, or why nothing was
+  std::string note;     // for people: what was measured, or why nothing was
+  bool detail = false;  // not in the table: for programs
 
   // Measured, finite, and as the target asks. What was not measured never passes.
   bool pass() const;

@@ -138,6 +138,7 @@ class LearningSuite {
       return {failed};
     }
     AddBars();
+    AddReplicas();
     for (const Summary& s : summaries_) AddMethod(s);
     AddPromises();
     PrintTable();
@@ -222,9 +223,24 @@ class LearningSuite {
     }
   }
 
+  void AddReplicas() {
+    Result r = Make("methods whose replicas differ", "");
+    r.relation = kAtMost;
+    r.kind = ResultKind::kGate;
+    r.value = 0;
+    for (const Summary& s : summaries_) {
+      if (s.same_state) continue;
+      *r.value += 1;
+      r.note += (r.note.empty() ? "" : ", ") + s.method.name;
+    }
+    results_.push_back(r);
+  }
+
+  // What the printed table shows as one line.
   void AddMethod(const Summary& s) {
     const std::string& name = s.method.name;
     Result loss = Make(name, "nats/byte");
+    loss.detail = true;
     loss.value = Mean(s.losses);
     loss.note = absl::StrJoin(s.losses, ", ", [](std::string* out, double v) {
       absl::StrAppend(out, absl::StrFormat("%.4f", v));
@@ -233,6 +249,7 @@ class LearningSuite {
     const auto measure = [&](const std::string& what, const std::string& unit, double value) {
       Result r = Make(absl::StrCat(name, " ", what), unit);
       r.value = value;
+      r.detail = true;
       results_.push_back(r);
     };
     measure("up", "bit/parameter/step", s.first.up.total());
@@ -245,11 +262,6 @@ class LearningSuite {
     if (s.method.exchange != Exchange::kRounds) return;
     measure("cosine", "", s.first.cosine);
     measure("residual", "of the pseudo-gradient", s.first.residual);
-    Result same = Make(absl::StrCat(name, " replicas agree"), "");
-    same.value = s.same_state ? 1 : 0;
-    same.target = 1;
-    same.kind = ResultKind::kGate;
-    results_.push_back(same);
   }
 
   // Percent, seed by seed.
@@ -310,11 +322,26 @@ class LearningSuite {
                     Against(s, kMuon), rounds ? absl::StrFormat("%.2f", s.first.cosine) : "",
                     rounds ? absl::StrFormat("%.2f", s.first.residual) : ""});
     }
+    std::printf("%s\n", table.ToString().c_str());
+    PrintComputed();
+  }
+
+  void PrintComputed() const {
     std::printf(
-        "%s\nTime training is computed for %.0e parameters, %.0f s a step, %.0f ms round "
-        "trip.\n\n",
-        table.ToString().c_str(), kComputedParameters, kComputedStepSeconds,
-        1000 * kRoundTripSeconds);
+        "Share of the time spent training, computed from these bits: %.0e parameters, %.0f s "
+        "a step, %.0f ms round trip\n",
+        kComputedParameters, kComputedStepSeconds, 1000 * kRoundTripSeconds);
+    std::vector<std::string> header = {"method"};
+    for (const Link& link : kLinks) header.push_back(link.name);
+    TextTable table(header, {Align::kLeft, Align::kRight, Align::kRight, Align::kRight});
+    for (const Summary& s : summaries_) {
+      std::vector<std::string> row = {s.method.name};
+      for (const Link& link : kLinks) {
+        row.push_back(absl::StrFormat("%.1f %%", 100 * ComputedShare(s, tier_, link)));
+      }
+      table.AddRow(row);
+    }
+    std::printf("%s\n", table.ToString().c_str());
   }
 
   void WritePlot() {
