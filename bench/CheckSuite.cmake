@@ -1,7 +1,7 @@
-# Runs one suite of longhaul-bench --quick. Its exit code must be EXIT_CODE, its JSON a list of results, and every gate
+# Runs one suite of longhaul-bench --quick, with ARGUMENTS if there are any. Its exit code must be EXIT_CODE, its JSON a list of results, and every gate
 # passed exactly when EXIT_CODE is 0.
 file(REMOVE ${REPORT})
-execute_process(COMMAND ${BENCH} ${SUITE} --quick --json ${REPORT} RESULT_VARIABLE code)
+execute_process(COMMAND ${BENCH} ${SUITE} --quick --json ${REPORT} ${ARGUMENTS} RESULT_VARIABLE code)
 if(NOT code STREQUAL EXIT_CODE)
   message(FATAL_ERROR "longhaul-bench ${SUITE} ended with ${code}, not ${EXIT_CODE}")
 endif()

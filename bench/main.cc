@@ -1,6 +1,7 @@
 // longhaul-bench: measures, and compares with what we promise. One subcommand per suite.
 #include <CLI/CLI.hpp>
 #include <cstdio>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 
@@ -34,11 +35,14 @@ int Main(int argc, char** argv) {
   app.footer(
       "Examples:\n  longhaul-bench trainer --quick\n"
       "  longhaul-bench trainer --eager-python /usr/bin/python3 --json trainer.json\n"
-      "  longhaul-bench memory");
+      "  longhaul-bench memory\n"
+      "  longhaul-bench learning --tier smoke --seeds 3 --plot learning.svg");
   Bench bench;
   bench.program_folder = ProgramFolder();
   AddTrainer(app, bench);
   AddMemory(app, bench);
+  AddLearning(app, bench);
+  if (const char* folder = std::getenv("LONGHAUL_TEST_DATA")) bench.test_data = folder;
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {

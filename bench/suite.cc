@@ -68,6 +68,7 @@ std::string FormatTable(const std::vector<Result>& results) {
   TextTable table({"result", "value", "unit", "target", "kind", ""}, {Align::kLeft, Align::kRight});
   std::string notes;
   for (const Result& r : results) {
+    if (r.detail) continue;
     const bool has_target = r.kind != ResultKind::kMeasure;
     table.AddRow({r.suite + "/" + r.name, r.value ? Number(*r.value) : "-", r.unit,
                   has_target ? std::string(Name(r.relation)) + " " + Number(r.target) : "",
@@ -91,7 +92,7 @@ double Median(std::vector<double> values) {
 
 CLI::App* AddSuite(CLI::App& app, Bench& bench, const std::string& name, const std::string& help) {
   CLI::App* suite = app.add_subcommand(name, help);
-  suite->add_flag("--quick", bench.quick, "at most half a minute, less exact");
+  suite->add_flag("--quick", bench.quick, "shorter and less exact");
   suite->add_option("--json", bench.json_file, "write the results to this file");
   return suite;
 }

@@ -30,7 +30,8 @@ struct Result {
   double target = 0;  // of gates and goals
   Relation relation = Relation::kAtLeast;
   ResultKind kind = ResultKind::kMeasure;
-  std::string note;  // for people: what was measured, or why nothing was
+  std::string note;     // for people: what was measured, or why nothing was
+  bool detail = false;  // not in the table: for programs
 
   // Measured, finite, and as the target asks. What was not measured never passes.
   bool pass() const;
@@ -53,6 +54,7 @@ struct Bench {
   std::string program_folder;                // where longhaul and the workers are
   bool quick = false;
   std::string json_file;
+  std::string test_data;  // folder with text/, or ""
 };
 
 // A subcommand with the options that all suites have: --quick and --json.
@@ -60,5 +62,6 @@ CLI::App* AddSuite(CLI::App& app, Bench& bench, const std::string& name, const s
 
 void AddTrainer(CLI::App& app, Bench& bench);
 void AddMemory(CLI::App& app, Bench& bench);
+void AddLearning(CLI::App& app, Bench& bench);
 
 }  // namespace longhaul

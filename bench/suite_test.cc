@@ -60,7 +60,11 @@ TEST(Suite, Median) {
 TEST(Suite, TableNamesTheVerdict) {
   Result unknown = Gate(std::nullopt);
   unknown.note = "no such thing here";
-  const std::string table = FormatTable({Gate(1), unknown});
+  Result detail = Gate(1);
+  detail.name = "a detail";
+  detail.detail = true;
+  const std::string table = FormatTable({Gate(1), unknown, detail});
+  EXPECT_EQ(table.find("a detail"), std::string::npos);
   EXPECT_NE(table.find("MISSED"), std::string::npos);
   EXPECT_NE(table.find("not measured"), std::string::npos);
   EXPECT_NE(table.find("no such thing here"), std::string::npos);

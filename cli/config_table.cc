@@ -101,10 +101,10 @@ void AddTrainKeys(Keys& keys) {
                            std::string help) {
     keys.push_back({"train", std::move(name), field, std::move(rule), common, std::move(help)});
   };
-  add("optimizer", kTrain<&S::optimizer>, OneOf{{"adamw", "toy"}}, kCommon,
+  add("optimizer", kTrain<&S::optimizer>, OneOf{{"adamw", "muon", "toy"}}, kCommon,
       "inner optimizer; toy: no neural network, for tests of the network (longhaul-worker-toy)");
   add("learning_rate", kTrain<&S::learning_rate>, RealNumber{0.0, 100.0, true}, kCommon,
-      "of the inner optimizer, after warm-up");
+      "of the inner optimizer, after warm-up; muon: 0.01 to 0.02");
   add("warmup_steps", kTrain<&S::warmup_steps>, WholeNumber{0, kMillion}, kCommon,
       "inner steps until the full learning rate");
   add("lr_schedule", kTrain<&S::lr_schedule>, OneOf{{"cosine", "constant"}}, kCommon,
@@ -123,6 +123,10 @@ void AddTrainKeys(Keys& keys) {
       "decay of the second moment");
   add("adam_epsilon", kTrain<&S::adam_epsilon>, RealNumber{0.0, 1.0, true}, kRare,
       "keeps Adam's division finite");
+  add("adamw_learning_rate", kTrain<&S::adamw_learning_rate>, RealNumber{0.0, 100.0, true}, kRare,
+      "muon only: of embedding, head and norms");
+  add("muon_momentum", kTrain<&S::muon_momentum>, RealNumber{0.0, 0.99999}, kRare,
+      "muon only: decay of the momentum");
   add("toy_step_ms", kTrain<&S::toy_step_ms>, WholeNumber{0, 600'000}, kRare,
       "longhaul-worker-toy only: time of one step");
 }

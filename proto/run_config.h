@@ -62,6 +62,9 @@ struct TrainSection {
   double adam_epsilon = 1e-8;
   // Toy trainer only (longhaul-worker-toy).
   uint32_t toy_step_ms = 0;
+  // Muon only.
+  double adamw_learning_rate = 0.003;  // of embedding, head and norms
+  double muon_momentum = 0.95;
   auto operator<=>(const TrainSection&) const = default;
 };
 

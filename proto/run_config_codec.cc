@@ -58,7 +58,8 @@ void VisitFields(F& f, Config& c) {
   Each(f, c.train.optimizer, c.train.learning_rate, c.train.warmup_steps, c.train.lr_schedule,
        c.train.per_device_train_batch_size, c.train.gradient_accumulation_steps,
        c.train.weight_decay, c.train.max_grad_norm, c.train.adam_beta1, c.train.adam_beta2,
-       c.train.adam_epsilon, c.train.toy_step_ms);
+       c.train.adam_epsilon, c.train.toy_step_ms, c.train.adamw_learning_rate,
+       c.train.muon_momentum);
   Each(f, c.sync.inner_steps, c.sync.fragments, c.sync.overlap_steps, c.sync.codec,
        c.sync.codec_down, c.sync.error_feedback, c.sync.outer_lr, c.sync.outer_momentum,
        c.sync.weights);

@@ -33,6 +33,12 @@ std::map<int32_t, uint32_t> Assign(std::span<const TensorPlace> tensors, uint32_
     *lightest += part.elements;
     home[part.layer] = static_cast<uint32_t>(lightest - load.begin());
   }
+  std::vector<uint32_t> number(fragments, fragments);
+  uint32_t next = 0;
+  for (auto& [layer, fragment] : home) {  // ascending
+    if (number[fragment] == fragments) number[fragment] = next++;
+    fragment = number[fragment];
+  }
   return home;
 }
 

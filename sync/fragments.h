@@ -3,7 +3,8 @@
 // Whole layers are spread over the fragments, neighbours apart (strided, as in Streaming DiLoCo,
 // Douillard et al. 2025, section 3.1); what lies before the first and after the last layer goes
 // where there is room. Longest part first into the lightest fragment: the largest fragment is at
-// most 4/3 of what the best possible division reaches (Graham 1969, theorem 2).
+// most 4/3 of what the best possible division reaches (Graham 1969, theorem 2). Fragments are
+// numbered by the lowest layer in them.
 //
 // Pure functions of their arguments: every replica finds the same layout.
 #pragma once

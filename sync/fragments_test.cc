@@ -90,9 +90,12 @@ TEST(FragmentsTest, EqualLayersAreStrided) {
   const auto places = Places({10, 0, 10, {1000, 500}, 7});
   const auto layouts = MakeFragments(places, 3);
   const std::vector<int> owners = Owners(layouts, Total(places));
-  for (const TensorPlace& t : places) {
-    if (t.layer < 0 || t.layer >= 7) continue;
-    EXPECT_EQ(owners[t.offset], t.layer % 3) << t.layer;
+  EXPECT_EQ(owners[0], 0);
+  const auto of_layer = [&](int32_t layer) { return owners[places[2 + layer].offset]; };
+  for (int32_t l = 0; l + 2 < 7; ++l) {
+    EXPECT_NE(of_layer(l), of_layer(l + 1)) << l;
+    EXPECT_NE(of_layer(l), of_layer(l + 2)) << l;
+    EXPECT_TRUE(l + 3 >= 7 || of_layer(l) == of_layer(l + 3)) << l;
   }
 }
 

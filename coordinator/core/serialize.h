@@ -78,10 +78,11 @@ LONGHAUL_FIELDS(Commit, x.view, x.tokens, x.contributions, x.loss_bits)
 LONGHAUL_FIELDS(OpenRequest, x.request, x.session)
 LONGHAUL_FIELDS(Fragment, x.elements, x.version, x.state_hash, x.decided, x.round, x.snapshot,
                 x.oldest_snapshot, x.commits, x.hashes, x.disputes, x.last_round_time)
-LONGHAUL_FIELDS(State, x.started, x.run_id, x.run_config, x.generation, x.data_identity, x.now, x.phase, x.reason,
-                x.degraded, x.last_session, x.last_round, x.last_fence, x.last_request, x.workers,
-                x.invitations, x.sessions, x.ready_sessions, x.ended, x.frozen_until, x.fragments,
-                x.leases, x.cutting, x.requests, x.evaluated, x.sampled, x.aborted_rounds)
+LONGHAUL_FIELDS(State, x.started, x.run_id, x.run_config, x.generation, x.data_identity, x.now,
+                x.phase, x.reason, x.degraded, x.last_session, x.last_round, x.last_fence,
+                x.last_request, x.workers, x.invitations, x.sessions, x.ready_sessions, x.ended,
+                x.frozen_until, x.fragments, x.leases, x.cutting, x.requests, x.evaluated,
+                x.sampled, x.aborted_rounds)
 
 #undef LONGHAUL_FIELDS
 

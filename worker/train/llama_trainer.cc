@@ -106,7 +106,7 @@ struct LlamaTrainer::State {
     rotary = MakeRotaryTable(options.sequence_length, shape.head_size(), shape.rope_theta);
     rotary.cosine = rotary.cosine.to(device);
     rotary.sine = rotary.sine.to(device);
-    optimizer = MakeAdamW(table, options.optimizer, flat);
+    optimizer = MakeInnerOptimizer(table, options.optimizer, flat);
   }
 
   absl::Status CheckTokens(std::span<const uint16_t> tokens) const {
@@ -181,12 +181,16 @@ struct LlamaTrainer::State {
                            [&](const at::Tensor& loss) { loss.backward(share); });
   }
 
-  void ClipAndUpdate(uint64_t step) {
+  // Clips `gradient` and makes the step; false, and no step, when its norm is not finite.
+  bool Update(uint64_t step) {
     at::NoGradGuard no_gradient;
+    gradient_norm = at::linalg_vector_norm(gradient).item<float>();
+    if (!std::isfinite(gradient_norm)) return false;
     const double limit = options.optimizer.max_grad_norm;
     const double scale = limit / (gradient_norm + kClipEpsilon);
     if (limit > 0 && scale < 1) gradient.mul_(scale);
-    optimizer->Step(flat, gradient, LearningRate(options.optimizer, step));
+    optimizer->Step(flat, gradient, ScheduleFactor(options.optimizer, step));
+    return true;
   }
 
   // A second set of weights, alive as long as the result.
@@ -250,6 +254,12 @@ void LlamaTrainer::GetParameters(uint64_t offset, std::span<float> out) const {
 
 void LlamaTrainer::ResetInnerState() { state_->optimizer->Reset(); }
 
+std::string LlamaTrainer::SaveInnerState() const { return state_->optimizer->Save(); }
+
+absl::Status LlamaTrainer::LoadInnerState(std::string_view bytes) {
+  return Fenced([&] { return state_->optimizer->Load(bytes); });
+}
+
 double LlamaTrainer::gradient_norm() const { return state_->gradient_norm; }
 
 absl::StatusOr<StepOutput> LlamaTrainer::Step(const StepInput& input) {
@@ -262,10 +272,7 @@ absl::StatusOr<StepOutput> LlamaTrainer::StepOnBatch(uint64_t step, std::span<co
   RETURN_IF_ERROR(state_->CheckRows(inputs, targets));
   return Fenced([&]() -> absl::StatusOr<StepOutput> {
     const StepOutput output = state_->Backward(inputs, targets);
-    state_->gradient_norm = at::linalg_vector_norm(state_->gradient).item<float>();
-    if (std::isfinite(output.loss) && std::isfinite(state_->gradient_norm)) {
-      state_->ClipAndUpdate(step);
-    }
+    if (std::isfinite(output.loss)) state_->Update(step);
     return output;
   });
 }
@@ -282,13 +289,28 @@ absl::StatusOr<StepOutput> LlamaTrainer::LossAndGradient(std::span<const int64_t
   });
 }
 
+absl::Status LlamaTrainer::ApplyGradient(uint64_t step, std::span<const float> gradient) {
+  LONGHAUL_CHECK(gradient.size() == parameters(), "wrong number of parameters");
+  return Fenced([&]() -> absl::Status {
+    state_->gradient.copy_(HostFloats(gradient));
+    return state_->Update(step) ? absl::OkStatus()
+                                : absl::InvalidArgumentError("the gradient is not finite");
+  });
+}
+
 absl::StatusOr<StepOutput> LlamaTrainer::Evaluate(std::span<const float> values,
                                                   std::span<const uint16_t> tokens) {
   ASSIGN_OR_RETURN(Batch batch, state_->Cut(tokens));
+  return EvaluateOnBatch(values, batch.inputs, batch.targets);
+}
+
+absl::StatusOr<StepOutput> LlamaTrainer::EvaluateOnBatch(std::span<const float> values,
+                                                         std::span<const int64_t> inputs,
+                                                         std::span<const int64_t> targets) {
+  RETURN_IF_ERROR(state_->CheckRows(inputs, targets));
   return Fenced([&]() -> absl::StatusOr<StepOutput> {
     at::NoGradGuard no_gradient;
-    return state_->ForMicroBatches(state_->Load(values), batch.inputs, batch.targets,
-                                   [](const at::Tensor&) {});
+    return state_->ForMicroBatches(state_->Load(values), inputs, targets, [](const at::Tensor&) {});
   });
 }
 

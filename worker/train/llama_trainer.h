@@ -10,6 +10,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -35,6 +36,10 @@ class LlamaTrainer final : public Trainer {
   void GetParameters(uint64_t offset, std::span<float> out) const override;
   void ResetInnerState() override;
 
+  // The inner optimizer's state as bytes, and back (InnerOptimizer::Load).
+  std::string SaveInnerState() const;
+  absl::Status LoadInnerState(std::string_view bytes);
+
   // Each sample is cut into sequences; a token's target is the next one, the last token of a sample
   // has none. When loss or gradient norm is not finite, parameters and moments stay as they are.
   // InvalidArgument for a wrong number of tokens or one outside the vocabulary.
@@ -56,6 +61,13 @@ class LlamaTrainer final : public Trainer {
   absl::StatusOr<StepOutput> LossAndGradient(std::span<const int64_t> inputs,
                                              std::span<const int64_t> targets,
                                              std::span<float> gradient);
+  // Clips and applies this gradient as if step `step` had found it; parameters() elements.
+  // InvalidArgument, and nothing changes, when its norm is not finite.
+  absl::Status ApplyGradient(uint64_t step, std::span<const float> gradient);
+  // Mean loss of `values` (not of θ) on such rows.
+  absl::StatusOr<StepOutput> EvaluateOnBatch(std::span<const float> values,
+                                             std::span<const int64_t> inputs,
+                                             std::span<const int64_t> targets);
   // Norm of the latest step's gradient before clipping.
   double gradient_norm() const;
   // tokens.size() rows of vocab_size logits for one sequence of at most sequence_length tokens.

@@ -84,6 +84,7 @@ StepInput Input(const std::vector<uint64_t>& positions, const std::vector<uint16
 
 struct Golden {
   const char* preset;
+  const char* optimizer;
   uint32_t sequence_length;
   uint64_t warmup_steps, total_steps;
   double loss[5], gradient_norm[5], distance[5];
@@ -91,6 +92,7 @@ struct Golden {
 
 constexpr Golden kGolden[] = {
     {"llama-130k",
+     "adamw",
      32,
      50,
      500,
@@ -101,6 +103,7 @@ constexpr Golden kGolden[] = {
      {0.020726218603014386, 0.05006967180429175, 0.09088159724262679, 0.1436286041375528,
       0.20816017520952182}},
     {"llama-670k",
+     "adamw",
      64,
      80,
      800,
@@ -109,6 +112,27 @@ constexpr Golden kGolden[] = {
       4.094132083821392},
      {0.030003744452361824, 0.07291301267124675, 0.13371096614669722, 0.20954691460644873,
       0.29883681139441864}},
+    {"llama-130k",
+     "muon",
+     32,
+     50,
+     500,
+     {5.538451194763184, 5.532474040985107, 5.525667667388916, 5.5370965003967285,
+      5.4965901374816895},
+     {1.935030516497879, 1.9408920584434977, 1.9185045736170614, 2.1039809475406184,
+      2.250093540313975},
+     {0.010182613266329304, 0.02722636634797883, 0.05227081929932828, 0.08544357110936572,
+      0.12699746001818435}},
+    {"llama-670k",
+     "muon",
+     64,
+     80,
+     800,
+     {5.562463283538818, 5.568288326263428, 5.568143844604492, 5.524644374847412,
+      5.502830505371094},
+     {5.011429778704555, 5.693054781634933, 6.26379122733015, 4.569941237382704, 4.853168815989285},
+     {0.009372043810339223, 0.02489134083393285, 0.048316727750807545, 0.07816251408098111,
+      0.1158289809327942}},
 };
 
 constexpr uint64_t kSeed = 1, kWindows = 2, kWorker = 0;
@@ -135,10 +159,12 @@ TEST(LlamaTrainer, FollowsTheIndependentImplementation) {
   ASSERT_TRUE(file) << folder;
   const std::string text(std::istreambuf_iterator<char>(file), {});
   for (const Golden& g : kGolden) {
-    SCOPED_TRACE(g.preset);
+    SCOPED_TRACE(std::string(g.preset) + " " + g.optimizer);
     TrainOptions options;
     options.sequence_length = g.sequence_length;
     options.micro_batch_size = kSequences;
+    options.optimizer.name = g.optimizer;
+    if (options.optimizer.name == "muon") options.optimizer.learning_rate = 0.01;
     options.optimizer.warmup_steps = g.warmup_steps;
     options.optimizer.total_steps = g.total_steps;
     const LlamaShape shape = *PresetShape(g.preset);
@@ -225,6 +251,27 @@ TEST(LlamaTrainer, ParametersRoundTripInParts) {
   std::copy(tail.begin(), tail.end(), theta.end() - 3);
   EXPECT_EQ(Parameters(*trainer), theta);
   EXPECT_DEATH(trainer->SetParameters(theta.size() - 2, tail), "slice outside");
+}
+
+TEST(LlamaTrainer, AppliedGradientIsAStep) {
+  const std::vector<uint16_t> tokens = RandomTokens(32, 11, 12);
+  const std::vector<int64_t> inputs(tokens.begin(), tokens.end());
+  std::vector<int64_t> targets(tokens.begin() + 1, tokens.end());
+  targets.push_back(kIgnoredTarget);
+  auto stepped = MakeTrainer(TinyShape(), TinyOptions());
+  auto applied = MakeTrainer(TinyShape(), TinyOptions());
+  std::vector<float> gradient(stepped->parameters());
+  for (LlamaTrainer* t : {stepped.get(), applied.get()}) {
+    t->SetParameters(0, LivelyParameters(TinyShape()));
+  }
+  ASSERT_TRUE(applied->LossAndGradient(inputs, targets, gradient).ok());
+  ASSERT_TRUE(applied->ApplyGradient(0, gradient).ok());
+  ASSERT_TRUE(stepped->StepOnBatch(0, inputs, targets).ok());
+  EXPECT_EQ(Parameters(*applied), Parameters(*stepped));
+  const std::vector<float> before = Parameters(*applied);
+  gradient[3] = kNan;
+  EXPECT_FALSE(applied->ApplyGradient(1, gradient).ok());
+  EXPECT_EQ(Parameters(*applied), before);
 }
 
 TEST(LlamaTrainer, LossFallsOnARepeatedBatch) {

@@ -19,14 +19,20 @@ absl::Status Bad(const std::string& reason) {
 }
 
 absl::Status CheckOptimizer(const OptimizerOptions& o) {
-  if (o.name != "adamw") return Bad("optimizer \"" + o.name + "\" is unknown; there is adamw");
+  if (o.name != "adamw" && o.name != "muon") {
+    return Bad("optimizer \"" + o.name + "\" is unknown; there are adamw and muon");
+  }
   auto finite_from = [](double value, double least) {
     return std::isfinite(value) && value >= least;
   };
   if (!finite_from(o.learning_rate, 0)) return Bad("learning_rate must be finite, 0 or more");
+  if (!finite_from(o.adamw_learning_rate, 0)) {
+    return Bad("adamw_learning_rate must be finite, 0 or more");
+  }
   if (!finite_from(o.weight_decay, 0)) return Bad("weight_decay must be finite, 0 or more");
   if (!finite_from(o.max_grad_norm, 0)) return Bad("max_grad_norm must be finite, 0 or more");
   if (!finite_from(o.epsilon, 0)) return Bad("adam_epsilon must be finite, 0 or more");
+  if (!(o.muon_momentum >= 0 && o.muon_momentum < 1)) return Bad("muon_momentum must be in [0, 1)");
   if (!(o.beta1 >= 0 && o.beta1 < 1)) return Bad("adam_beta1 must be in [0, 1)");
   if (!(o.beta2 >= 0 && o.beta2 < 1)) return Bad("adam_beta2 must be in [0, 1)");
   return absl::OkStatus();
@@ -58,6 +64,8 @@ TrainOptions TrainOptionsFrom(const RunConfig& config, uint32_t threads) {
   o.optimizer.beta2 = config.train.adam_beta2;
   o.optimizer.epsilon = config.train.adam_epsilon;
   o.optimizer.max_grad_norm = config.train.max_grad_norm;
+  o.optimizer.adamw_learning_rate = config.train.adamw_learning_rate;
+  o.optimizer.muon_momentum = config.train.muon_momentum;
   o.micro_batch_size = config.train.per_device_train_batch_size;
   o.sequence_length = config.data.sequence_length;
   o.threads = threads;
@@ -84,16 +92,16 @@ absl::Status ValidateTrainOptions(const LlamaShape& shape, const TrainOptions& o
   return absl::OkStatus();
 }
 
-double LearningRate(const OptimizerOptions& o, uint64_t step) {
+double ScheduleFactor(const OptimizerOptions& o, uint64_t step) {
   if (step < o.warmup_steps) {
-    return o.learning_rate * static_cast<double>(step + 1) / static_cast<double>(o.warmup_steps);
+    return static_cast<double>(step + 1) / static_cast<double>(o.warmup_steps);
   }
-  if (o.schedule == LearningRateSchedule::kConstant) return o.learning_rate;
-  if (step >= o.total_steps) return kFinalShare * o.learning_rate;
+  if (o.schedule == LearningRateSchedule::kConstant) return 1.0;
+  if (step >= o.total_steps) return kFinalShare;
   const double progress = static_cast<double>(step - o.warmup_steps) /
                           static_cast<double>(o.total_steps - o.warmup_steps);
   const double cosine = 0.5 * (1.0 + std::cos(std::numbers::pi * progress));
-  return o.learning_rate * (kFinalShare + (1.0 - kFinalShare) * cosine);
+  return kFinalShare + (1.0 - kFinalShare) * cosine;
 }
 
 uint64_t TrainerMemoryBytes(const LlamaShape& shape, const TrainOptions& o) {

@@ -14,8 +14,8 @@ namespace longhaul {
 enum class LearningRateSchedule { kCosine, kConstant };
 
 struct OptimizerOptions {
-  std::string name = "adamw";
-  double learning_rate = 0.003;
+  std::string name = "adamw";    // or "muon"
+  double learning_rate = 0.003;  // full rate, after the warm-up; of Muon: of its matrices
   LearningRateSchedule schedule = LearningRateSchedule::kCosine;
   uint64_t warmup_steps = 50;
   uint64_t total_steps = 1000;  // of the whole run; the cosine ends there
@@ -23,7 +23,9 @@ struct OptimizerOptions {
   double beta1 = 0.9;
   double beta2 = 0.95;
   double epsilon = 1e-8;
-  double max_grad_norm = 1.0;  // 0: no clipping
+  double max_grad_norm = 1.0;          // 0: no clipping
+  double adamw_learning_rate = 0.003;  // of what Muon leaves to AdamW
+  double muon_momentum = 0.95;
 };
 
 struct TrainOptions {
@@ -40,12 +42,14 @@ TrainOptions TrainOptionsFrom(const RunConfig& config, uint32_t threads);
 // InvalidArgument with the name of the option and the reason.
 absl::Status ValidateTrainOptions(const LlamaShape& shape, const TrainOptions& options);
 
-// Inner step t, from 0: η (t + 1) / warmup during the warm-up, then a cosine from η to η/10 at
-// total_steps and η/10 after it (Loshchilov and Hutter 2017, without restarts), or η.
-double LearningRate(const OptimizerOptions& options, uint64_t step);
+// Share of the full learning rates at inner step t of the whole run, from 0, whatever the rounds:
+// (t + 1) / warmup during the warm-up, then a cosine from 1 to 1/10 at total_steps and 1/10 after
+// it (Loshchilov and Hutter 2017, without restarts), or 1.
+double ScheduleFactor(const OptimizerOptions& options, uint64_t step);
 
-// Bytes of tensors at the peak of a step or an evaluation: parameters, gradients, two moments, a
-// second set of parameters, and an estimate of the activations that the backward pass needs.
+// Bytes of tensors at the peak of a step or an evaluation: parameters, gradients, two moments (Muon
+// needs less, and its working space is smaller than what it saves), a second set of parameters, and
+// an estimate of the activations that the backward pass needs.
 // Without the 120 MB of the libraries themselves.
 uint64_t TrainerMemoryBytes(const LlamaShape& shape, const TrainOptions& options);
 

@@ -11,26 +11,25 @@ namespace {
 
 TEST(TrainOptions, LearningRateSchedule) {
   OptimizerOptions o;
-  o.learning_rate = 1.0;
   o.warmup_steps = 4;
   o.total_steps = 104;
-  EXPECT_DOUBLE_EQ(LearningRate(o, 0), 0.25);
-  EXPECT_DOUBLE_EQ(LearningRate(o, 3), 1.0);
-  EXPECT_DOUBLE_EQ(LearningRate(o, 4), 1.0);
-  EXPECT_NEAR(LearningRate(o, 54), 0.55, 1e-12);
-  EXPECT_DOUBLE_EQ(LearningRate(o, 104), 0.1);
-  EXPECT_DOUBLE_EQ(LearningRate(o, 1u << 30), 0.1);
-  for (uint64_t t = 5; t < 110; ++t) EXPECT_LE(LearningRate(o, t), LearningRate(o, t - 1));
+  EXPECT_DOUBLE_EQ(ScheduleFactor(o, 0), 0.25);
+  EXPECT_DOUBLE_EQ(ScheduleFactor(o, 3), 1.0);
+  EXPECT_DOUBLE_EQ(ScheduleFactor(o, 4), 1.0);
+  EXPECT_NEAR(ScheduleFactor(o, 54), 0.55, 1e-12);
+  EXPECT_DOUBLE_EQ(ScheduleFactor(o, 104), 0.1);
+  EXPECT_DOUBLE_EQ(ScheduleFactor(o, 1u << 30), 0.1);
+  for (uint64_t t = 5; t < 110; ++t) EXPECT_LE(ScheduleFactor(o, t), ScheduleFactor(o, t - 1));
   o.schedule = LearningRateSchedule::kConstant;
-  EXPECT_DOUBLE_EQ(LearningRate(o, 0), 0.25);
-  EXPECT_DOUBLE_EQ(LearningRate(o, 1000), 1.0);
+  EXPECT_DOUBLE_EQ(ScheduleFactor(o, 0), 0.25);
+  EXPECT_DOUBLE_EQ(ScheduleFactor(o, 1000), 1.0);
   o.warmup_steps = 0;
-  EXPECT_DOUBLE_EQ(LearningRate(o, 0), 1.0);
+  EXPECT_DOUBLE_EQ(ScheduleFactor(o, 0), 1.0);
   o.schedule = LearningRateSchedule::kCosine;
   o.warmup_steps = 10;
   o.total_steps = 5;  // the run ends in the warm-up
-  EXPECT_DOUBLE_EQ(LearningRate(o, 4), 0.5);
-  EXPECT_DOUBLE_EQ(LearningRate(o, 10), 0.1);
+  EXPECT_DOUBLE_EQ(ScheduleFactor(o, 4), 0.5);
+  EXPECT_DOUBLE_EQ(ScheduleFactor(o, 10), 0.1);
 }
 
 TEST(TrainOptions, FromTheRunsFile) {
@@ -39,11 +38,17 @@ TEST(TrainOptions, FromTheRunsFile) {
   config.sync.inner_steps = 7;
   config.train.lr_schedule = "constant";
   config.train.adam_beta2 = 0.99;
+  config.train.optimizer = "muon";
+  config.train.muon_momentum = 0.9;
+  config.train.adamw_learning_rate = 0.001;
   config.data.sequence_length = 64;
   const TrainOptions o = TrainOptionsFrom(config, 3);
   EXPECT_EQ(o.optimizer.total_steps, 77u);
   EXPECT_EQ(o.optimizer.schedule, LearningRateSchedule::kConstant);
   EXPECT_EQ(o.optimizer.beta2, 0.99);
+  EXPECT_EQ(o.optimizer.name, "muon");
+  EXPECT_EQ(o.optimizer.muon_momentum, 0.9);
+  EXPECT_EQ(o.optimizer.adamw_learning_rate, 0.001);
   EXPECT_EQ(o.sequence_length, 64u);
   EXPECT_EQ(o.micro_batch_size, 8u);
   EXPECT_EQ(o.threads, 3u);
@@ -55,6 +60,8 @@ TEST(TrainOptions, RefusesWithTheName) {
   const std::pair<const char*, std::function<void(TrainOptions&)>> cases[] = {
       {"sgd", [](TrainOptions& o) { o.optimizer.name = "sgd"; }},
       {"learning_rate", [](TrainOptions& o) { o.optimizer.learning_rate = std::nan(""); }},
+      {"adamw_learning_rate", [](TrainOptions& o) { o.optimizer.adamw_learning_rate = -1; }},
+      {"muon_momentum", [](TrainOptions& o) { o.optimizer.muon_momentum = 1; }},
       {"weight_decay", [](TrainOptions& o) { o.optimizer.weight_decay = -1; }},
       {"max_grad_norm", [](TrainOptions& o) { o.optimizer.max_grad_norm = HUGE_VAL; }},
       {"adam_epsilon", [](TrainOptions& o) { o.optimizer.epsilon = -1e-8; }},

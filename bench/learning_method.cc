@@ -1,0 +1,251 @@
+#include "bench/learning_method.h"
+
+#include <functional>
+#include <map>
+
+#include "absl/strings/numbers.h"
+#include "absl/strings/str_cat.h"
+#include "absl/strings/str_split.h"
+#include "common/status_macros.h"
+#include "sync/schedule.h"
+
+namespace longhaul {
+namespace {
+
+using Method = LearningMethod;
+using Change = std::function<void(Method&)>;
+
+const std::vector<LearningTier>& Tiers() {
+  static const std::vector<LearningTier> tiers = {
+      {"tiny", "llama-130k", 32, 2, 2, 4, 12, 2, 64},
+      {"smoke", "llama-130k", 32, 8, 4, 10, 500, 50, 0},
+      {"bench", "llama-670k", 64, 4, 4, 20, 800, 80, 0},
+  };
+  return tiers;
+}
+
+Method Muon(const std::string& name, const Change& change) {
+  Method m{.name = name};
+  change(m);
+  return m;
+}
+
+Method AdamW(const std::string& name, const Change& change) {
+  Method m{.name = name, .optimizer = "adamw", .lr = 0.003};
+  change(m);
+  return m;
+}
+
+void Code(Method& m, const std::string& up, double feedback) {
+  m.up = up;
+  m.feedback_up = feedback;
+}
+
+// Few bits: no momentum, the length of the step restored, and a residual that decays more slowly.
+void Thin(Method& m, double bits, uint32_t inner_steps) {
+  Code(m, absl::StrCat("ref-deadzone:", bits), 0.97);
+  m.inner_steps = inner_steps;
+  m.restore_norm = true;
+  m.outer.lr = 1;
+  m.momentum = 0;
+}
+
+void Sparse(Method& m) {
+  Code(m, "ref-topk:0.015625", 0.95);
+  m.aggregation = Aggregation::kContributorMean;
+  m.outer.lr = 1;
+  m.momentum = 0;
+}
+
+void Streaming(Method& m) {
+  m.fragments = 3;
+  m.overlap_steps = 1;
+}
+
+std::vector<Method> Baselines() {
+  const auto every_step = [](Method& m) { m.exchange = Exchange::kGradients; };
+  const auto alone = [](Method& m) { m.exchange = Exchange::kNothing; };
+  return {
+      AdamW("dp-adamw", every_step),
+      Muon("dp-muon", every_step),
+      Muon("dp-muon-coded",
+           [&](Method& m) {
+             every_step(m);
+             Code(m, "ref-deadzone:0.216", 1.0);
+           }),
+      AdamW("alone-adamw", alone),
+      Muon("alone-muon", alone),
+  };
+}
+
+std::vector<Method> Rounds() {
+  const auto same = [](Method&) {};
+  const auto one_worker = [](Method& m) { m.workers = 1; };
+  return {
+      AdamW("diloco", same),
+      Muon("muon", same),
+      Muon("muon-int4", [](Method& m) { m.up = "int4"; }),
+      Muon("muon-2bit", [](Method& m) { Code(m, "ref-2bit", 0.9); }),
+      Muon("muon-2bit-down4",
+           [](Method& m) {
+             Code(m, "ref-2bit", 0.9);
+             m.down = "int4";
+             m.feedback_down = 0.9;
+           }),
+      Muon("muon-e3m0", [](Method& m) { m.up = "ref-e3m0"; }),
+      Muon("muon-half-bit", [](Method& m) { Code(m, "ref-deadzone:0.5", 0.9); }),
+      Muon("thin-0.06", [](Method& m) { Thin(m, 0.25, 5); }),
+      Muon("thin-0.02", [](Method& m) { Thin(m, 0.15, 10); }),
+      AdamW("sparseloco", Sparse),
+      AdamW("streaming-adamw", Streaming),
+      Muon("streaming-muon", Streaming),
+      AdamW("one-worker-adamw", one_worker),
+      Muon("one-worker-muon", one_worker),
+  };
+}
+
+// Mistakes that are known to cost, and what each is compared with.
+std::vector<Method> Traps() {
+  return {
+      Muon("trap-momentum", [](Method& m) { m.momentum = 0.9; }),
+      AdamW("trap-topk-no-feedback",
+            [](Method& m) {
+              Sparse(m);
+              m.feedback_up = -1;
+            }),
+      Muon("late-worker",
+           [](Method& m) {
+             Code(m, "ref-2bit", 0.9);
+             m.exclusion = Exclusion::kResidualAsBefore;
+           }),
+      Muon("trap-late-worker",
+           [](Method& m) {
+             Code(m, "ref-2bit", 0.9);
+             m.exclusion = Exclusion::kResidualKept;
+           }),
+  };
+}
+
+// ---- changes ----
+
+using Setter = std::function<bool(Method&, const std::string&)>;
+
+bool SetNumber(double& out, const std::string& text) { return absl::SimpleAtod(text, &out); }
+bool SetNumber(uint32_t& out, const std::string& text) { return absl::SimpleAtoi(text, &out); }
+bool SetNumber(uint64_t& out, const std::string& text) { return absl::SimpleAtoi(text, &out); }
+bool SetNumber(bool& out, const std::string& text) { return absl::SimpleAtob(text, &out); }
+bool SetNumber(std::string& out, const std::string& text) {
+  out = text;
+  return true;
+}
+
+template <auto kMember>
+Setter Of() {
+  return [](Method& m, const std::string& text) { return SetNumber(m.*kMember, text); };
+}
+template <auto kMember>
+Setter OfOuter() {
+  return [](Method& m, const std::string& text) { return SetNumber(m.outer.*kMember, text); };
+}
+
+const std::map<std::string, Setter>& Setters() {
+  static const std::map<std::string, Setter> setters = {
+      {"optimizer", Of<&Method::optimizer>()},
+      {"lr", Of<&Method::lr>()},
+      {"adamw_lr", Of<&Method::adamw_lr>()},
+      {"workers", Of<&Method::workers>()},
+      {"inner_steps", Of<&Method::inner_steps>()},
+      {"fragments", Of<&Method::fragments>()},
+      {"overlap_steps", Of<&Method::overlap_steps>()},
+      {"mixing", Of<&Method::mixing>()},
+      {"up", Of<&Method::up>()},
+      {"down", Of<&Method::down>()},
+      {"feedback_up", Of<&Method::feedback_up>()},
+      {"feedback_down", Of<&Method::feedback_down>()},
+      {"norm_cap", Of<&Method::norm_cap>()},
+      {"restore_norm", Of<&Method::restore_norm>()},
+      {"momentum", Of<&Method::momentum>()},
+      {"outer_lr", OfOuter<&OuterSchedule::lr>()},
+      {"outer_warmup", OfOuter<&OuterSchedule::warmup_rounds>()},
+      {"outer_drop_from", OfOuter<&OuterSchedule::drop_from>()},
+      {"outer_drop", OfOuter<&OuterSchedule::drop>()},
+      {"aggregation",
+       [](Method& m, const std::string& text) {
+         m.aggregation = text == "mean" ? Aggregation::kMean : Aggregation::kContributorMean;
+         return text == "mean" || text == "contributor_mean";
+       }},
+  };
+  return setters;
+}
+
+template <class Named>
+std::string NamesOf(const Named& list) {
+  std::string names;
+  for (const auto& entry : list) {
+    absl::StrAppend(&names, names.empty() ? "" : ", ", entry.name);
+  }
+  return names;
+}
+
+absl::Status ChangeMethod(const std::string& change, Method& m) {
+  const std::vector<std::string> parts = absl::StrSplit(change, absl::MaxSplits('=', 1));
+  const auto setter = Setters().find(parts[0]);
+  if (setter == Setters().end() || parts.size() != 2) {
+    std::string keys;
+    for (const auto& [key, unused] : Setters()) absl::StrAppend(&keys, " ", key);
+    return absl::NotFoundError("\"" + change + "\" must be key=value; keys:" + keys);
+  }
+  if (!setter->second(m, parts[1])) {
+    return absl::InvalidArgumentError("\"" + change + "\": no such value");
+  }
+  return absl::OkStatus();
+}
+
+// A codec's own parameter follows a colon, too: "up=ref-deadzone:0.5".
+std::vector<std::string> SplitChanges(const std::string& text) {
+  std::vector<std::string> out;
+  for (const std::string& part : std::vector<std::string>(absl::StrSplit(text, ':'))) {
+    if (out.size() > 1 && part.find('=') == std::string::npos) {
+      out.back() += ":" + part;
+    } else {
+      out.push_back(part);
+    }
+  }
+  return out;
+}
+
+}  // namespace
+
+absl::StatusOr<LearningTier> FindLearningTier(const std::string& name) {
+  for (const LearningTier& tier : Tiers()) {
+    if (tier.name == name) return tier;
+  }
+  return absl::NotFoundError("no tier \"" + name + "\"; there are " + NamesOf(Tiers()));
+}
+
+const std::vector<LearningMethod>& LearningMethods() {
+  static const std::vector<LearningMethod> methods = [] {
+    std::vector<Method> all = Baselines();
+    for (const auto& list : {Rounds(), Traps()}) all.insert(all.end(), list.begin(), list.end());
+    return all;
+  }();
+  return methods;
+}
+
+absl::StatusOr<LearningMethod> ParseLearningMethod(const std::string& text) {
+  const std::vector<std::string> parts = SplitChanges(text);
+  for (const LearningMethod& named : LearningMethods()) {
+    if (named.name != parts[0]) continue;
+    LearningMethod m = named;
+    m.name = text;
+    for (size_t i = 1; i < parts.size(); ++i) RETURN_IF_ERROR(ChangeMethod(parts[i], m));
+    if (m.mixing >= 0 && !MixingAllowed(m.feedback_up, 1.0)) {
+      return absl::InvalidArgumentError(text + ": mixing goes without error feedback only");
+    }
+    return m;
+  }
+  return absl::NotFoundError("no method \"" + parts[0] + "\"; there are " +
+                             NamesOf(LearningMethods()));
+}
+
+}  // namespace longhaul
