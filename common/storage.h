@@ -3,8 +3,8 @@
 // '/'-separated.
 //
 // Durability: bytes written are durable only after Sync of that file, and a file's name only after
-// SyncFolder of its folder. A new folder is durable at once. After a failed Sync the caller must stop using the file (DESIGN: a
-// failed fsync ends the process).
+// SyncFolder of its folder. A new folder is durable at once. After a failed Sync the caller must
+// stop using the file (DESIGN: a failed fsync ends the process).
 #pragma once
 
 #include <cstdint>
