@@ -43,6 +43,7 @@ int Main(int argc, char** argv) {
   AddMemory(app, bench);
   AddLearning(app, bench);
   if (const char* folder = std::getenv("LONGHAUL_TEST_DATA")) bench.test_data = folder;
+  AddJournal(app, bench);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {

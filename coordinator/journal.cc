@@ -43,13 +43,6 @@ absl::Status RemoveTemporary(Storage& storage, const std::string& folder) {
   return absl::OkStatus();
 }
 
-// With its entry in the folder above.
-absl::Status MakeFolder(Storage& storage, const std::string& folder) {
-  RETURN_IF_ERROR(storage.MakeFolder(folder));
-  const size_t slash = folder.rfind('/');
-  return storage.SyncFolder(slash == std::string::npos ? "" : folder.substr(0, slash));
-}
-
 }  // namespace
 
 struct Journal::Found {
@@ -99,8 +92,8 @@ absl::StatusOr<Journal::Found> Journal::Find(Storage& storage, const JournalOpti
 }
 
 absl::StatusOr<Journal::Opened> Journal::Open(Storage& storage, JournalOptions options) {
-  RETURN_IF_ERROR(MakeFolder(storage, options.folder));
-  RETURN_IF_ERROR(MakeFolder(storage, options.snapshot_folder));
+  RETURN_IF_ERROR(storage.MakeFolder(options.folder));
+  RETURN_IF_ERROR(storage.MakeFolder(options.snapshot_folder));
   ASSIGN_OR_RETURN(Found found, Find(storage, options));
   Opened opened;
   opened.journal.reset(new Journal(storage, std::move(options)));
@@ -200,10 +193,10 @@ absl::Status Journal::StoreSnapshot(std::string_view state) {
     return absl::FailedPreconditionError("a snapshot stands for what is durable");
   }
   if (!snapshots_.empty() && snapshots_.back() == place_.sequence) return absl::OkStatus();
+  bytes_since_snapshot_ = 0;
   RETURN_IF_ERROR(WriteSnapshot(storage_, options_.snapshot_folder, place_, state));
   snapshots_.push_back(place_.sequence);
   last_snapshot_bytes_ = state.size();
-  bytes_since_snapshot_ = 0;
   return RemoveCovered();
 }
 

@@ -64,7 +64,8 @@ class Journal {
   absl::Status Sync();
 
   // `state` is what everything appended so far leads to. FailedPrecondition unless all of it is
-  // synced. When this fails otherwise, the journal is as good as before.
+  // synced. When this fails otherwise, the journal is as good as before, and the next snapshot is
+  // due after as much again.
   absl::Status StoreSnapshot(std::string_view state);
   // Enough was written since the last snapshot.
   bool snapshot_due() const;

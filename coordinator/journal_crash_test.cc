@@ -74,15 +74,18 @@ TEST(JournalCrashTest, AFailedSyncIsTheEnd) {
 TEST(JournalCrashTest, ASnapshotThatFailsLeavesTheJournalAsItWas) {
   FaultStorage disk;
   auto opened = Journal::Open(disk, SmallJournal()).value();
-  ASSERT_TRUE(opened.journal->Append("a").ok());
+  const std::string a(2000, 'a');
+  ASSERT_TRUE(opened.journal->Append(a).ok());
   ASSERT_TRUE(opened.journal->Sync().ok());
+  EXPECT_TRUE(opened.journal->snapshot_due());
   for (uint64_t call = 1; call <= 5; ++call) {
     disk.FailOnce(call, absl::ResourceExhaustedError("no space"));
-    EXPECT_TRUE(absl::IsResourceExhausted(opened.journal->StoreSnapshot(StateOf({"a"})))) << call;
+    EXPECT_TRUE(absl::IsResourceExhausted(opened.journal->StoreSnapshot(StateOf({a})))) << call;
+    EXPECT_FALSE(opened.journal->snapshot_due());
   }
   ASSERT_TRUE(opened.journal->Append("b").ok());
   ASSERT_TRUE(opened.journal->Sync().ok());
-  EXPECT_EQ(Rebuilt(Journal::Open(disk, SmallJournal()).value()), (Payloads{"a", "b"}));
+  EXPECT_EQ(Rebuilt(Journal::Open(disk, SmallJournal()).value()), (Payloads{a, "b"}));
 }
 
 }  // namespace
