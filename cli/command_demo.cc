@@ -15,6 +15,7 @@
 #include "cli/commands.h"
 #include "cli/config.h"
 #include "cli/exit_codes.h"
+#include "cli/presets.h"
 #include "cli/run_command.h"
 #include "cli/signals.h"
 #include "common/log.h"
@@ -32,6 +33,7 @@ struct Arguments {
   std::string text;
   std::string json_file;
   std::string device = "auto";
+  std::string preset = kNoPreset;
   bool toy = false;
   bool no_kill = false;
   bool verbose = false;
@@ -61,8 +63,10 @@ class Demo {
   Demo(const Arguments& args, const Command& command) : args_(args), command_(command) {}
 
   absl::StatusOr<CoordinatorService::Outcome> Run() {
-    auto loaded = ParseRunConfig(DemoToml(args_), "demo",
-                                 {CollectEnvironment(command_.environment), args_.sets});
+    std::vector<std::string> sets = {"sync.preset=" + args_.preset};
+    sets.insert(sets.end(), args_.sets.begin(), args_.sets.end());
+    auto loaded =
+        ParseRunConfig(DemoToml(args_), "demo", {CollectEnvironment(command_.environment), sets});
     RETURN_IF_ERROR(loaded.status());
     if (loaded->config.run.output_dir.empty()) loaded->config.run.output_dir = NewRunFolder();
     ASSIGN_OR_RETURN(run_, CoordinatorRun::Start(loaded->config, "", Seconds(120), {}));
@@ -194,6 +198,9 @@ void AddDemo(CLI::App& app, Command& command) {
   demo->add_option("--json", args->json_file, "write the summary to this file");
   demo->add_option("--device", args->device, "cpu, cuda or auto")
       ->check(CLI::IsMember({"cpu", "cuda", "auto"}));
+  demo->add_option("--preset", args->preset, "named method; rounds stay as short as the demo's")
+      ->check(CLI::IsMember(SyncPresetChoices()))
+      ->capture_default_str();
   demo->add_option("--set", args->sets, "section.key=value; may be repeated");
   demo->add_flag("--toy", args->toy, "no neural network (needs no LibTorch)");
   demo->add_flag("--no-kill", args->no_kill, "do not kill a worker halfway");

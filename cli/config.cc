@@ -6,6 +6,7 @@
 #include <charconv>
 #include <optional>
 
+#include "cli/presets.h"
 #include "cli/small_file.h"
 #include "cli/suggest.h"
 #include "common/status_macros.h"
@@ -61,6 +62,7 @@ class Loader {
   void Value(const std::string& section, const std::string& name, const toml::node& node,
              const std::string& place);
   void Assign(const ConfigKey& key, const ConfigValue& value, const std::string& place);
+  void ApplyPreset();
   void FillDerived();
   bool Given(std::string_view full_name) const { return loaded_.origins.contains(full_name); }
   void Problem(std::string text) {
@@ -186,6 +188,22 @@ void Loader::Set(const std::string& assignment) {
           (elsewhere.empty() ? DidYouMean(full, names) : "; did you mean \"" + elsewhere + "\"?"));
 }
 
+// A preset is older than everything that was given.
+void Loader::ApplyPreset() {
+  const std::string name = loaded_.config.sync.preset;
+  for (const SyncPreset& preset : SyncPresets()) {
+    if (preset.name != name) continue;
+    const toml::table table = toml::parse(preset.toml);
+    for (const auto& [section, node] : table) {
+      for (const auto& [key, value] : *node.as_table()) {
+        const std::string full = std::string(section.str()) + "." + std::string(key.str());
+        if (Given(full)) continue;
+        Value(std::string(section.str()), std::string(key.str()), value, "preset " + name);
+      }
+    }
+  }
+}
+
 // Values that follow from what was given and from what was not.
 void Loader::FillDerived() {
   ModelSection& model = loaded_.config.model;
@@ -199,6 +217,7 @@ void Loader::FillDerived() {
 }
 
 absl::StatusOr<LoadedConfig> Loader::Finish() {
+  ApplyPreset();
   if (!problems_.empty()) {
     std::string text;
     for (const std::string& problem : problems_) text += (text.empty() ? "" : "\n") + problem;

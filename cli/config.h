@@ -1,8 +1,9 @@
 // run.toml -> RunConfig. One table (ConfigKeys) describes every key once; parsing, range checks,
 // printing, the starting template, environment names and help all come from it.
 //
-// A value is taken from the last of: default, file, environment (LONGHAUL_SECTION_KEY),
-// --set section.key=value. Pure but for LoadRunConfig, which reads one file. Thread-safe.
+// A value is taken from the last of: default, preset (sync.preset, cli/presets.h), file,
+// environment (LONGHAUL_SECTION_KEY), --set section.key=value. Pure but for LoadRunConfig, which
+// reads one file. Thread-safe.
 #pragma once
 
 #include <cstdint>
@@ -48,7 +49,7 @@ struct ConfigKey {
   std::string name;
   FieldRef (*field)(RunConfig& config);
   ValueRule rule;
-  bool common = false;  // live in InitTemplate; the others are there as comments
+  bool common = false;  // live in InitTemplate; the others, and all that presets set, are comments
   std::string help;     // one line
 
   std::string FullName() const { return section + "." + name; }

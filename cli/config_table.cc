@@ -1,4 +1,5 @@
 #include "cli/config.h"
+#include "cli/presets.h"
 
 namespace longhaul {
 namespace {
@@ -101,9 +102,9 @@ void AddTrainKeys(Keys& keys) {
                            std::string help) {
     keys.push_back({"train", std::move(name), field, std::move(rule), common, std::move(help)});
   };
-  add("optimizer", kTrain<&S::optimizer>, OneOf{{"adamw", "muon", "toy"}}, kCommon,
+  add("optimizer", kTrain<&S::optimizer>, OneOf{{"adamw", "muon", "toy"}}, kRare,
       "inner optimizer; toy: no neural network, for tests of the network (longhaul-worker-toy)");
-  add("learning_rate", kTrain<&S::learning_rate>, RealNumber{0.0, 100.0, true}, kCommon,
+  add("learning_rate", kTrain<&S::learning_rate>, RealNumber{0.0, 100.0, true}, kRare,
       "of the inner optimizer, after warm-up; muon: 0.01 to 0.02");
   add("warmup_steps", kTrain<&S::warmup_steps>, WholeNumber{0, kMillion}, kCommon,
       "inner steps until the full learning rate");
@@ -138,19 +139,21 @@ void AddSyncKeys(Keys& keys) {
                            std::string help) {
     keys.push_back({"sync", std::move(name), field, std::move(rule), common, std::move(help)});
   };
-  add("inner_steps", kSync<&S::inner_steps>, WholeNumber{1, kMillion}, kCommon,
+  add("preset", kSync<&S::preset>, OneOf{SyncPresetChoices()}, kCommon,
+      "named method; sets keys of [train] and [sync] that are not given here");
+  add("inner_steps", kSync<&S::inner_steps>, WholeNumber{1, kMillion}, kRare,
       "H: local steps between two synchronisations");
   add("fragments", kSync<&S::fragments>, WholeNumber{1, 64}, kRare,
       "parts of the model that are synchronised in turn");
   add("overlap_steps", kSync<&S::overlap_steps>, WholeNumber{0, kMillion}, kRare,
       "local steps made while a synchronisation travels");
-  add("codec", kSync<&S::codec>, OneOf{codecs}, kCommon, "what workers send");
-  add("codec_down", kSync<&S::codec_down>, OneOf{codecs}, kCommon, "what workers receive");
+  add("codec", kSync<&S::codec>, OneOf{codecs}, kRare, "what workers send");
+  add("codec_down", kSync<&S::codec_down>, OneOf{codecs}, kRare, "what workers receive");
   add("error_feedback", kSync<&S::error_feedback>, RealNumber{-1.0, 1.0}, kRare,
       "share of the coding error that is sent later; negative = none");
-  add("outer_lr", kSync<&S::outer_lr>, RealNumber{0.0, 10.0, true}, kCommon,
+  add("outer_lr", kSync<&S::outer_lr>, RealNumber{0.0, 10.0, true}, kRare,
       "step size of the outer optimizer (Nesterov)");
-  add("outer_momentum", kSync<&S::outer_momentum>, RealNumber{0.0, 0.9999}, kCommon,
+  add("outer_momentum", kSync<&S::outer_momentum>, RealNumber{0.0, 0.9999}, kRare,
       "momentum of the outer optimizer; 0 = plain SGD");
   add("weights", kSync<&S::weights>, OneOf{{"tokens", "equal"}}, kRare,
       "how much a contribution counts in the mean");

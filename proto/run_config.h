@@ -78,6 +78,7 @@ struct SyncSection {
   double outer_lr = 0.7;
   double outer_momentum = 0.6;
   std::string weights = "tokens";  // tokens | equal
+  std::string preset = "none";     // where values came from that the file does not give
   auto operator<=>(const SyncSection&) const = default;
 };
 
