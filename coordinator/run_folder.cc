@@ -70,7 +70,7 @@ Generation NextGeneration(const State& state, const RunStartOptions& options) {
 }
 
 // Version 0 of a new run, as a checkpoint and the first record.
-absl::StatusOr<Record> BeginRun(RunFolder& folder, const RunStartOptions& options) {
+absl::StatusOr<Record> BeginRun(Storage& storage, const RunStartOptions& options) {
   ASSIGN_OR_RETURN(std::vector<float> parameters, FirstParameters(options));
   const std::vector<float> momentum(parameters.size());
   RunStarted started;
@@ -95,9 +95,8 @@ absl::StatusOr<Record> BeginRun(RunFolder& folder, const RunStartOptions& option
                                         .data_identity = options.data_identity,
                                         .seed = options.config.run.seed}};
   const std::string path = CheckpointFolder(kCheckpoints, 0);
-  RETURN_IF_ERROR(
-      folder.storage().Remove(path));  // of a start that did not get as far as the journal
-  RETURN_IF_ERROR(WriteCheckpoint(folder.storage(), path, contents));
+  RETURN_IF_ERROR(storage.Remove(path));  // of a start that did not get as far as the journal
+  RETURN_IF_ERROR(WriteCheckpoint(storage, path, contents));
   return Record{Timestamp{}, std::move(started)};
 }
 
@@ -118,9 +117,12 @@ absl::StatusOr<Checkpoint> ReadResumeFrom(const std::string& path) {
 
 // A new generation from a checkpoint, ours or another run's. Later checkpoints of this folder are
 // void.
-absl::StatusOr<Record> BeginGeneration(RunFolder& folder, const RunStartOptions& options,
+absl::StatusOr<Record> BeginGeneration(Storage& storage, const RunStartOptions& options,
                                        const State& state) {
-  ASSIGN_OR_RETURN(Checkpoint checkpoint, ReadResumeFrom(options.resume_from));
+  ASSIGN_OR_RETURN(Checkpoint checkpoint,
+                   options.resume_path.empty()
+                       ? ReadResumeFrom(options.resume_from)
+                       : ReadCheckpoint(storage, options.resume_path));
   if (checkpoint.state.fragments.size() != 1 || checkpoint.shape != options.shape) {
     return absl::InvalidArgumentError(options.resume_from +
                                       " holds another model than run.toml describes");
@@ -131,7 +133,6 @@ absl::StatusOr<Record> BeginGeneration(RunFolder& folder, const RunStartOptions&
                                       ", but data.train is " + ToHex(options.data_identity));
   }
   const CheckpointFragment& fragment = checkpoint.state.fragments[0];
-  Storage& storage = folder.storage();
   const std::string path = CheckpointFolder(kCheckpoints, fragment.version.value);
   for (const std::string& other : ListCheckpoints(storage, kCheckpoints)) {
     if (other > path) RETURN_IF_ERROR(storage.Remove(other));
@@ -216,9 +217,9 @@ absl::Status AppendRecords(Journal& journal, const std::vector<Record>& records)
   return records.empty() ? absl::OkStatus() : journal.Sync();
 }
 
-absl::StatusOr<RunStart> StartRun(RunFolder& folder, const RunStartOptions& options) {
+absl::StatusOr<RunStart> StartRun(Storage& storage, const RunStartOptions& options) {
   RunStart start;
-  ASSIGN_OR_RETURN(Journal::Opened opened, Journal::Open(folder.storage(), "journal"));
+  ASSIGN_OR_RETURN(Journal::Opened opened, Journal::Open(storage, "journal"));
   start.journal = std::move(opened.journal);
   start.restarted = !opened.payloads.empty();
   if (opened.cut_bytes > 0) {
@@ -231,19 +232,20 @@ absl::StatusOr<RunStart> StartRun(RunFolder& folder, const RunStartOptions& opti
       RETURN_IF_ERROR(CheckSameRun(*started, options));
     Coordinator::Apply(start.state, record);
   }
-  auto append = [&start](const Record& record) {
+  auto append = [&](const Record& record) {
+    if (options.on_decision) options.on_decision(start.state, record);
     Coordinator::Apply(start.state, record);
     return AppendRecords(*start.journal, {record});
   };
   if (!start.state.started) {
-    ASSIGN_OR_RETURN(Record begin, BeginRun(folder, options));
+    ASSIGN_OR_RETURN(Record begin, BeginRun(storage, options));
     RETURN_IF_ERROR(append(begin));
   }
-  if (!options.resume_from.empty()) {
-    ASSIGN_OR_RETURN(Record begin, BeginGeneration(folder, options, start.state));
+  if (!options.resume_from.empty() || !options.resume_path.empty()) {
+    ASSIGN_OR_RETURN(Record begin, BeginGeneration(storage, options, start.state));
     RETURN_IF_ERROR(append(begin));
   }
-  ASSIGN_OR_RETURN(start.checkpoint, FindCheckpoint(folder.storage(), start.state));
+  ASSIGN_OR_RETURN(start.checkpoint, FindCheckpoint(storage, start.state));
   const CheckpointFragment& found = start.checkpoint.state.fragments[0];
   if (found.version < start.state.snapshot.id.version) {
     // The newest one is damaged: joiners get this one, and the commits since.
