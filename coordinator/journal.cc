@@ -73,6 +73,11 @@ bool IsSegment(const std::string& name) {
          std::all_of(name.begin(), name.begin() + 6, [](char c) { return c >= '0' && c <= '9'; });
 }
 
+absl::Status SyncSegment(Storage& storage, const std::string& path) {
+  ASSIGN_OR_RETURN(std::unique_ptr<AppendFile> file, storage.OpenAppend(path, /*truncate=*/false));
+  return file->Sync();
+}
+
 absl::Status Damaged(const std::string& path, uint64_t sequence, const std::string& what) {
   return absl::DataLossError(
       "journal " + path + ": record " + std::to_string(sequence) + " " + what +
@@ -130,7 +135,12 @@ absl::StatusOr<Journal::Opened> Journal::Open(Storage& storage, const std::strin
     ASSIGN_OR_RETURN(std::string bytes, ReadWhole(storage, path, kMaxSegmentBytes));
     ASSIGN_OR_RETURN(bool intact, replay.Read(path, bytes));
     number = std::stoull(segments[i].substr(0, 6));
-    if (intact) continue;
+    if (intact) {
+      // The process before may have been killed before it synced; what follows from these records
+      // must not become durable before them.
+      if (i + 1 == segments.size()) RETURN_IF_ERROR(SyncSegment(storage, path));
+      continue;
+    }
     std::string_view damaged = std::string_view(bytes).substr(replay.good_bytes());
     if (i + 1 < segments.size() || DurableStatedIn(damaged) > replay.sequence()) {
       return Damaged(path, replay.sequence() + 1, "is damaged");

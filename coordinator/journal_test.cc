@@ -6,6 +6,7 @@
 #include <filesystem>
 
 #include "common/rng.h"
+#include "reducer/test_storage.h"
 
 namespace longhaul {
 namespace {
@@ -108,6 +109,23 @@ TEST_F(JournalTest, AMissingSegmentIsRefused) {
   }
   ASSERT_TRUE(storage_->Remove("j/000001.log").ok());
   EXPECT_EQ(Journal::Open(*storage_, "j").status().code(), absl::StatusCode::kDataLoss);
+}
+
+TEST(JournalPowerLoss, WhatAKilledProcessLeftUnsyncedIsDurableBeforeWhatFollowsIt) {
+  for (uint64_t seed = 0; seed < 50; ++seed) {
+    TestStorage disk;
+    ASSERT_TRUE(Journal::Open(disk, "j").value().journal->Append("a").ok());
+    {
+      auto again = Journal::Open(disk, "j").value();  // the file is as the killed process left it
+      ASSERT_EQ(again.payloads, Payloads{"a"});
+      ASSERT_TRUE(again.journal->Append("b").ok());
+      ASSERT_TRUE(again.journal->Sync().ok());
+    }
+    disk.Restart(seed);
+    auto opened = Journal::Open(disk, "j");
+    ASSERT_TRUE(opened.ok()) << opened.status();
+    EXPECT_EQ(opened->payloads, (Payloads{"a", "b"}));
+  }
 }
 
 }  // namespace
