@@ -140,10 +140,13 @@ class FileStorage : public Storage {
   }
 
   absl::Status MakeFolder(const std::string& folder) override {
+    if (Exists(folder)) return absl::OkStatus();
+    const std::string parent = ParentOf(folder);
+    if (!parent.empty()) RETURN_IF_ERROR(MakeFolder(parent));
     std::error_code error;
-    fs::create_directories(Full(folder), error);
+    fs::create_directory(Full(folder), error);
     if (error) return ErrnoStatus("make folder", Full(folder), error.value());
-    return absl::OkStatus();
+    return SyncFolder(parent);
   }
 
   absl::Status SyncFolder(const std::string& folder) override {

@@ -3,7 +3,7 @@
 // '/'-separated.
 //
 // Durability: bytes written are durable only after Sync of that file, and a file's name only after
-// SyncFolder of its folder. After a failed Sync the caller must stop using the file (DESIGN: a
+// SyncFolder of its folder. A new folder is durable at once. After a failed Sync the caller must stop using the file (DESIGN: a
 // failed fsync ends the process).
 #pragma once
 
@@ -46,7 +46,8 @@ class Storage {
   virtual absl::Status Rename(const std::string& from, const std::string& to) = 0;
   // A file, or a folder with all it holds. Not an error when absent.
   virtual absl::Status Remove(const std::string& path) = 0;
-  virtual absl::Status MakeFolder(const std::string& folder) = 0;  // with parents
+  // With parents; their names are durable when this returns.
+  virtual absl::Status MakeFolder(const std::string& folder) = 0;
   virtual absl::Status SyncFolder(const std::string& folder) = 0;
 };
 
