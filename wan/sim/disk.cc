@@ -250,6 +250,7 @@ absl::Status SimulatedDisk::MakeFolder(const std::string& folder) {
     if (nodes_.contains(part)) continue;
     if (absl::Status begun = Begin(); !begun.ok()) return begun;
     Note({Change::Kind::kMake, part, "", nullptr});
+    if (absl::Status synced = SyncFolder(FolderOf(part)); !synced.ok()) return synced;
   }
   return absl::OkStatus();
 }

@@ -5,7 +5,7 @@
 //                   torn prefix, or any of them in any order (with zeros in between)
 //   names           durable when the folder was synced after the change; otherwise a loss of power
 //                   leaves some prefix of the changes
-//   folders         are names in their parent folder
+//   folders         are names in their parent folder, which is synced when they are made
 //
 // Faults are drawn at every call: the process may stop in the middle of it, or it fails (EIO,
 // ENOSPC). After a stop every call fails until the machine is started again.
