@@ -49,7 +49,7 @@ void ShowStart(CoordinatorRun& run, const std::string& invitation) {
 }
 
 int Coordinate(const Arguments& args, char** environment) {
-  const std::atomic<bool>& stop = StopFlag();
+  const std::atomic<int>& stop = StopCount();
   auto loaded = LoadRunConfig(args.file, {CollectEnvironment(environment), args.sets});
   if (!loaded.ok()) return Fail(loaded.status());
   auto run = CoordinatorRun::Start(loaded->config, args.resume,

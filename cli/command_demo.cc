@@ -78,7 +78,7 @@ class Demo {
     workers_.resize(args_.workers);
     for (uint32_t i = 0; i < args_.workers; ++i) RETURN_IF_ERROR(StartWorker(i));
     run_->on_round = [this](const RoundReport& report) { AfterRound(report); };
-    ASSIGN_OR_RETURN(CoordinatorService::Outcome outcome, run_->service().Run(StopFlag()));
+    ASSIGN_OR_RETURN(CoordinatorService::Outcome outcome, run_->service().Run(StopCount()));
     StopWorkers();
     outcome.summary.killed = killed_;
     outcome.summary.rejoined = rejoined_;
@@ -152,7 +152,7 @@ class Demo {
 };
 
 int RunDemo(const Arguments& args, const Command& command) {
-  StopFlag();
+  StopCount();
   Demo demo(args, command);
   auto outcome = demo.Run();
   if (!outcome.ok()) {

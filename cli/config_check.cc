@@ -6,10 +6,6 @@
 namespace longhaul {
 namespace {
 
-// What today's programs do; larger values are valid files of a later version.
-constexpr uint32_t kFragmentsSoFar = 1;
-constexpr uint32_t kOverlapSoFar = 0;
-
 class Checker {
  public:
   Checker(const RunConfig& config, const ConfigOrigins& origins)
@@ -133,11 +129,9 @@ void Checker::Data() {
 
 void Checker::Sync() {
   const SyncSection& s = config_.sync;
-  if (s.fragments > kFragmentsSoFar) {
-    Problem("sync", "fragments", "more than one fragment is not supported yet; use 1");
-  }
-  if (s.overlap_steps > kOverlapSoFar) {
-    Problem("sync", "overlap_steps", "overlap is not supported yet; use 0");
+  if (s.overlap_steps >= s.inner_steps) {
+    Problem("sync", "overlap_steps",
+            "must be less than sync.inner_steps = " + std::to_string(s.inner_steps));
   }
 }
 

@@ -164,6 +164,13 @@ void AddOtherKeys(Keys& keys) {
       "rounds a late worker's progress may wait");
   add("round", "grace", kRound<&RoundSection::grace>, RealNumber{0.0, 100.0}, kRare,
       "wait this share of the quorum's time for the others");
+  add("round", "required_workers", kRound<&RoundSection::required_workers>, AnyText{}, kRare,
+      "names, with commas: workers that every round must include");
+  add("round", "min_tokens", kRound<&RoundSection::min_tokens>,
+      WholeNumber{0, kLargestTomlInteger}, kRare, "tokens that every round must include; 0 = any");
+  add("round", "broken_contract", kRound<&RoundSection::broken_contract>,
+      OneOf{{"stop", "degrade"}}, kRare,
+      "when a round misses these two: end the run, or go on without success");
   add("network", "listen", kNetwork<&NetworkSection::listen>, AnyText{256}, kCommon,
       "address:port for workers; port 0 = any free one");
   add("network", "advertise", kNetwork<&NetworkSection::advertise>, AnyText{256}, kCommon,

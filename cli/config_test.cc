@@ -141,8 +141,8 @@ TEST(ConfigValidate, TiesBetweenKeys) {
   EXPECT_TRUE(Parse(minimal + "[train]\nper_device_train_batch_size = 2\n"
                               "gradient_accumulation_steps = 4\n")
                   .ok());
-  EXPECT_THAT(ErrorOf(minimal + "[sync]\nfragments = 2\n"), HasSubstr("not supported yet"));
-  EXPECT_THAT(ErrorOf(minimal + "[sync]\noverlap_steps = 2\n"), HasSubstr("not supported yet"));
+  EXPECT_THAT(ErrorOf(minimal + "[sync]\noverlap_steps = 20\n"),
+              HasSubstr("less than sync.inner_steps"));
   EXPECT_THAT(ErrorOf(minimal + "[model]\nvocab_size = 100\n"), HasSubstr("at least 256"));
   EXPECT_THAT(ErrorOf(minimal + "[network]\nlisten = \"7443\"\n"), HasSubstr("address:port"));
   EXPECT_THAT(ErrorOf(minimal + "[network]\nhttp = \"localhost:99999\"\n"),
@@ -203,8 +203,7 @@ ConfigValue RandomValue(const ValueRule& rule, Rng& rng) {
 void RepairTies(RunConfig& config, Rng& rng) {
   config.data.sequence_length = 1u << rng.Below(11);
   config.train.per_device_train_batch_size = 1024 * static_cast<uint32_t>(1 + rng.Below(64));
-  config.sync.fragments = 1;
-  config.sync.overlap_steps = 0;
+  config.sync.overlap_steps = static_cast<uint32_t>(rng.Below(config.sync.inner_steps));
   config.network = NetworkSection{"[::1]:" + std::to_string(rng.Below(65536)), "", ""};
   config.model.vocab_size = 256 + static_cast<uint32_t>(rng.Below(1000));
   config.model.num_hidden_layers = 1;

@@ -52,6 +52,7 @@ absl::StatusOr<std::unique_ptr<CoordinatorRun>> CoordinatorRun::Start(
   CoordinatorService::Options options{.config = config,
                                       .folder = config.run.output_dir,
                                       .shape = ShapeOf(config),
+                                      .layout = LayoutOf(config),
                                       .resume_from = resume_from,
                                       .worker_wait = worker_wait};
   RETURN_IF_ERROR(LoadData(config, options));

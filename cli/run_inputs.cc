@@ -6,6 +6,7 @@
 #include "common/status_macros.h"
 #include "common/storage.h"
 #include "model/hugging_face.h"
+#include "model/parameter_table.h"
 
 namespace longhaul {
 namespace {
@@ -64,6 +65,21 @@ LlamaShape ShapeOf(const RunConfig& config) {
   return s;
 }
 
+namespace {
+
+std::vector<TensorPlace> PlacesOf(const LlamaShape& shape) {
+  std::vector<TensorPlace> places;
+  for (const Parameter& p : MakeParameterTable(shape).parameters)
+    places.push_back({p.offset, p.elements, p.layer});
+  return places;
+}
+
+}  // namespace
+
+std::vector<FragmentLayout> LayoutOf(const RunConfig& config) {
+  return MakeFragments(PlacesOf(ShapeOf(config)), config.sync.fragments);
+}
+
 absl::Status ResolveModel(RunConfig& config) {
   if (!config.model.init_from.empty()) {
     ASSIGN_OR_RETURN(std::unique_ptr<Storage> folder, OpenFileStorage(config.model.init_from));
@@ -73,7 +89,14 @@ absl::Status ResolveModel(RunConfig& config) {
     ASSIGN_OR_RETURN(LlamaShape shape, PresetShape(config.model.preset));
     SetShape(shape, config.model);
   }
-  return ValidateShape(ShapeOf(config));
+  RETURN_IF_ERROR(ValidateShape(ShapeOf(config)));
+  const uint32_t most = MostFragments(PlacesOf(ShapeOf(config)));
+  if (config.sync.fragments > most) {
+    return absl::InvalidArgumentError("sync.fragments = " + std::to_string(config.sync.fragments) +
+                                      ": this model can be cut into " + std::to_string(most) +
+                                      " at most");
+  }
+  return absl::OkStatus();
 }
 
 CorpusOptions CorpusOptionsOf(const RunConfig& config) {

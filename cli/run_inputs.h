@@ -10,6 +10,7 @@
 #include "data/corpus.h"
 #include "model/llama.h"
 #include "proto/run_config.h"
+#include "sync/fragments.h"
 
 namespace longhaul {
 
@@ -17,6 +18,8 @@ inline bool IsToyRun(const RunConfig& config) { return config.train.optimizer ==
 
 // The sizes in the [model] section, which ResolveModel has filled in.
 LlamaShape ShapeOf(const RunConfig& config);
+// Which parameters each of the run's sync.fragments has; the shape must be valid.
+std::vector<FragmentLayout> LayoutOf(const RunConfig& config);
 // Puts the sizes of model.preset or of the folder model.init_from into the section, so that workers
 // need neither.
 absl::Status ResolveModel(RunConfig& config);

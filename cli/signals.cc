@@ -5,10 +5,12 @@
 namespace longhaul {
 namespace {
 
-std::atomic<bool> stop_flag{false};  // written by a signal handler: it cannot be anywhere else
+// Written by a signal handler: they cannot be anywhere else.
+std::atomic<int> stop_count{0};
+std::atomic<int> stop_limit{1};
 
 void OnSignal(int signal) {
-  if (stop_flag.exchange(true)) {
+  if (stop_count.fetch_add(1) >= stop_limit) {
     std::signal(signal, SIG_DFL);
     std::raise(signal);
   }
@@ -16,11 +18,12 @@ void OnSignal(int signal) {
 
 }  // namespace
 
-const std::atomic<bool>& StopFlag() {
+const std::atomic<int>& StopCount(int requests) {
+  stop_limit = requests;
   std::signal(SIGINT, OnSignal);
   std::signal(SIGTERM, OnSignal);
   std::signal(SIGPIPE, SIG_IGN);
-  return stop_flag;
+  return stop_count;
 }
 
 }  // namespace longhaul

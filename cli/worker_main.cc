@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "cli/exit_codes.h"
+#include "cli/run_inputs.h"
 #include "cli/signals.h"
 #include "cli/worker_backend.h"
 #include "cli/worker_file.h"
@@ -96,9 +97,10 @@ absl::StatusOr<WorkerService::Outcome> Join(const Arguments& args) {
   ASSIGN_OR_RETURN(std::string description, DescribeBackend(backend));
   LogInfo("joining " + invitation.addresses[0] + " with " + description + ", " +
           std::to_string(o.threads) + " threads");
+  o.make_layout = LayoutOf;
   UseBackend(backend, o);
   WorkerService service(std::move(o));
-  return service.Run(StopFlag());
+  return service.Run(StopCount(/*requests=*/2));
 }
 
 void AddOptions(CLI::App& app, Arguments& args) {

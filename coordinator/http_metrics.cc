@@ -55,6 +55,10 @@ struct Metrics::Impl {
       Counters("longhaul_rounds_total", "Rounds by outcome");
   prometheus::Counter& committed = rounds.Add({{"outcome", "committed"}});
   prometheus::Counter& aborted = rounds.Add({{"outcome", "aborted"}});
+  prometheus::Counter& ignored =
+      Counters("longhaul_messages_ignored_total",
+               "Messages of live sessions that did not fit the state and changed nothing")
+          .Add({});
   prometheus::Family<prometheus::Counter>& bytes =
       Counters("longhaul_bytes_total", "Socket bytes exchanged with workers");
   prometheus::Counter& in = bytes.Add({{"direction", "in"}});
@@ -76,6 +80,7 @@ Metrics::~Metrics() = default;
 
 void Metrics::RoundCommitted() { impl_->committed.Increment(); }
 void Metrics::RoundAborted() { impl_->aborted.Increment(); }
+void Metrics::Ignored() { impl_->ignored.Increment(); }
 // Add returns the existing counter for labels it knows; the labels come from an enum, so they stay
 // few.
 void Metrics::Refused(RefusalCode code) {

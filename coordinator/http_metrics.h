@@ -21,6 +21,7 @@ class Metrics {
 
   void RoundCommitted();
   void RoundAborted();
+  void Ignored();  // a message that was not acted upon
   void Refused(RefusalCode code);
   void AddBytesIn(uint64_t bytes);  // from workers, all sockets
   void AddBytesOut(uint64_t bytes);

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 
+#include "common/check.h"
 #include "common/hash.h"
 #include "common/log.h"
 #include "common/status_macros.h"
@@ -11,13 +12,6 @@
 
 namespace longhaul {
 namespace {
-
-std::string ModelFile(Version v) {
-  return CheckpointFolder(kCheckpoints, v.value) + "/model.safetensors";
-}
-std::string MomentumFile(Version v) {
-  return CheckpointFolder(kCheckpoints, v.value) + "/trainer/momentum.bin";
-}
 
 std::vector<Frame> ChunkFrames(StoredChunk&& chunk) {
   std::vector<Frame> frames;
@@ -28,10 +22,12 @@ std::vector<Frame> ChunkFrames(StoredChunk&& chunk) {
 
 }  // namespace
 
-ReducerThread::ReducerThread(Options options, std::unique_ptr<Reducer> reducer)
+ReducerThread::ReducerThread(Options options, std::vector<std::unique_ptr<Reducer>> reducers,
+                             const CheckpointState& newest)
     : options_(std::move(options)),
-      reducer_(std::move(reducer)),
+      reducers_(std::move(reducers)),
       next_attempt_(options_.first_attempt) {
+  served_[FolderOf(newest.fragments)].fragments = newest.fragments;
   thread_ = std::thread([this] { Run(); });
 }
 
@@ -94,24 +90,23 @@ bool ReducerThread::Drop(const DropContribution& request) {
       attempts_.erase(it->second.attempt);
       uploads_.erase(it);
     }
-    Check(reducer_->Drop(request.id));
+    Check(Of(request.fragment).Drop(request.id));
   });
 }
 
 bool ReducerThread::Reduce(const ReduceRound& request) {
   return Post([=, this] {
-    reduce_ = request;
-    TryReduce();
+    reduce_[request.fragment] = request;
+    TryReduce(request.fragment);
   });
 }
 
 bool ReducerThread::Install(const InstallRound& request) {
-  return Post([=, this] { Check(reducer_->Install(request.round, request.attempt)); });
+  return Post([=, this] { Check(Of(request.fragment).Install(request.round, request.attempt)); });
 }
 
-bool ReducerThread::Checkpoint(const StoreCheckpoint& request, const CheckpointState& state,
-                               const std::string& ledger) {
-  return Post([=, this] { DoCheckpoint(request.version, state, ledger); });
+bool ReducerThread::Checkpoint(const StoreCheckpoint& request, const CheckpointState& state) {
+  return Post([=, this] { DoCheckpoint(request, state); });
 }
 
 bool ReducerThread::Tick(Timestamp now) {
@@ -134,7 +129,8 @@ bool ReducerThread::Check(const absl::Status& status) {
 void ReducerThread::DoExpect(const ExpectContribution& request, const WorkerKey& user,
                              const std::string& route) {
   const ContributionId id = request.object.id.contribution;
-  absl::StatusOr<Reducer::Progress> progress = reducer_->Expect(request.object, request.weight);
+  absl::StatusOr<Reducer::Progress> progress =
+      Of(request.object.id.fragment).Expect(request.object, request.weight);
   if (progress.ok() && !progress->held) {
     Upload& upload = uploads_[id];
     if (upload.attempt != 0 && upload.route == route) return;
@@ -143,7 +139,7 @@ void ReducerThread::DoExpect(const ExpectContribution& request, const WorkerKey&
     upload.route = route;
     StartAttempt(id, upload);
   }
-  AfterProgress(id, progress);
+  AfterProgress(request.object.id.fragment, id, progress);
 }
 
 void ReducerThread::StartAttempt(ContributionId id, Upload& upload) {
@@ -153,7 +149,7 @@ void ReducerThread::StartAttempt(ContributionId id, Upload& upload) {
   upload.consumed_bytes = 0;
   upload.last_chunk = now_;
   upload.stated_bytes = kUploadWindowBytes;
-  Grant(upload, reducer_->MissingChunks(id, kMaxMissingRuns));
+  Grant(upload, Of(upload.object.id.fragment).MissingChunks(id, kMaxMissingRuns));
 }
 
 void ReducerThread::Grant(const Upload& upload, std::vector<ChunkRun> missing) {
@@ -173,20 +169,22 @@ void ReducerThread::DoChunk(const WorkerKey& user, const std::vector<Frame>& fra
   if (upload.user != user) return;
   upload.consumed_bytes += header->bytes;
   upload.last_chunk = now_;
-  absl::StatusOr<Reducer::Progress> progress = reducer_->AddChunk(id, *header, frames[1].bytes());
+  const FragmentId fragment = upload.object.id.fragment;
+  absl::StatusOr<Reducer::Progress> progress =
+      Of(fragment).AddChunk(id, *header, frames[1].bytes());
   if (progress.ok() && !progress->held &&
       upload.consumed_bytes + kUploadWindowBytes / 2 >= upload.stated_bytes) {
     upload.stated_bytes = upload.consumed_bytes + kUploadWindowBytes;
     Grant(upload, {});
   }
-  AfterProgress(id, progress);
+  AfterProgress(fragment, id, progress);
 }
 
-void ReducerThread::AfterProgress(ContributionId id,
+void ReducerThread::AfterProgress(FragmentId fragment, ContributionId id,
                                   const absl::StatusOr<Reducer::Progress>& progress) {
   if (absl::IsDataLoss(progress.status())) return;  // damaged on the way: it is asked for again
   if (absl::IsInvalidArgument(progress.status()) || absl::IsFailedPrecondition(progress.status())) {
-    options_.post(RefusedEvent{id, std::string(progress.status().message())});
+    options_.post(RefusedEvent{fragment, id, std::string(progress.status().message())});
   } else if (absl::IsNotFound(progress.status())) {
     return;
   } else if (!Check(progress.status())) {
@@ -199,84 +197,140 @@ void ReducerThread::AfterProgress(ContributionId id,
     uploads_.erase(it);
   }
   if (!progress.ok()) return;
-  options_.post(HeldEvent{id});
-  TryReduce();
+  options_.post(HeldEvent{fragment, id});
+  TryReduce(fragment);
 }
 
 // After a restart the round may be closed before its contributions are back in the sum.
-void ReducerThread::TryReduce() {
-  if (!reduce_) return;
-  Reducer::CloseOrder order{.round = reduce_->round,
-                            .attempt = reduce_->attempt,
-                            .version = reduce_->version,
-                            .divisor = reduce_->divisor,
-                            .outer_lr = std::bit_cast<float>(reduce_->outer_lr_bits),
-                            .outer_momentum = std::bit_cast<float>(reduce_->outer_momentum_bits)};
-  for (const auto& [id, weight] : reduce_->included) {
+void ReducerThread::TryReduce(FragmentId fragment) {
+  auto it = reduce_.find(fragment);
+  if (it == reduce_.end()) return;
+  const ReduceRound& reduce = it->second;
+  Reducer::CloseOrder order{.round = reduce.round,
+                            .attempt = reduce.attempt,
+                            .version = reduce.version,
+                            .divisor = reduce.divisor,
+                            .outer_lr = std::bit_cast<float>(reduce.outer_lr_bits),
+                            .outer_momentum = std::bit_cast<float>(reduce.outer_momentum_bits)};
+  for (const auto& [id, weight] : reduce.included) {
     if (uploads_.contains(id)) return;
     order.include.push_back({id, weight});
   }
-  absl::StatusOr<Reducer::Prepared> prepared = reducer_->Close(order);
+  absl::StatusOr<Reducer::Prepared> prepared = Of(fragment).Close(order);
+  reduce_.erase(it);
   if (!Check(prepared.status())) return;
-  options_.post(
-      PreparedEvent{order.round, order.attempt, prepared->aggregate, prepared->state_hash});
-  reduce_.reset();
+  options_.post(PreparedEvent{fragment, order.round, order.attempt, prepared->aggregate,
+                              prepared->state_hash});
 }
 
-void ReducerThread::DoCheckpoint(Version version, CheckpointState state,
-                                 const std::string& ledger) {
-  if (reducer_->version() != version)
-    return;  // asked for again after a restart, but written before
-  const Digest hash = StateHash(reducer_->parameters(), reducer_->momentum());
-  state.fragments = {{version, hash}};
-  CheckpointContents contents{
-      options_.shape, reducer_->parameters(), reducer_->momentum(), reducer_->residual(), ledger,
-      state};
-  const std::string path = CheckpointFolder(kCheckpoints, version.value);
+// ---- checkpoints ----
+
+// The parts of the model, put together where there are several.
+absl::Status ReducerThread::WriteModel(const std::string& path, const std::string& leases,
+                                       const CheckpointState& state) {
   Storage& storage = *options_.storage;
-  if (!Check(storage.Remove(path)) || !Check(WriteCheckpoint(storage, path, contents)) ||
-      !Check(KeepNewest(storage, kCheckpoints, options_.checkpoints_kept))) {
+  RETURN_IF_ERROR(storage.Remove(path));
+  if (reducers_.size() == 1) {
+    const Reducer& r = *reducers_[0];
+    return WriteCheckpoint(
+        storage, path, {options_.shape, r.parameters(), r.momentum(), r.residual(), leases, state});
+  }
+  uint64_t elements = 0;
+  for (const FragmentLayout& layout : options_.layout) elements += layout.elements;
+  std::vector<float> parameters(elements), momentum(elements), residual;
+  if (!reducers_[0]->residual().empty()) residual.resize(elements);
+  for (size_t i = 0; i < reducers_.size(); ++i) {
+    const Reducer& r = *reducers_[i];
+    Scatter(options_.layout[i], r.parameters(), 0, parameters);
+    Scatter(options_.layout[i], r.momentum(), 0, momentum);
+    if (!residual.empty()) Scatter(options_.layout[i], r.residual(), 0, residual);
+  }
+  return WriteCheckpoint(storage, path,
+                         {options_.shape, parameters, momentum, residual, leases, state});
+}
+
+// What the folders that are left hold.
+absl::Status ReducerThread::FindKept() {
+  std::map<std::string, Served> kept;
+  for (const std::string& path : ListCheckpoints(*options_.storage, kCheckpoints)) {
+    auto known = served_.find(path);
+    if (known != served_.end()) {
+      kept.insert(*known);
+      continue;
+    }
+    absl::StatusOr<CheckpointState> state = ReadCheckpointState(*options_.storage, path);
+    if (state.ok() && state->fragments.size() == reducers_.size())
+      kept[path].fragments = state->fragments;
+  }
+  served_ = std::move(kept);
+  return absl::OkStatus();
+}
+
+void ReducerThread::DoCheckpoint(const StoreCheckpoint& request, CheckpointState state) {
+  for (size_t i = 0; i < reducers_.size(); ++i) {
+    const Reducer& r = *reducers_[i];
+    LONGHAUL_CHECK(r.version() == request.versions[i], "commands come in the order of decisions");
+    state.fragments.push_back({r.version(), StateHash(r.parameters(), r.momentum())});
+  }
+  const std::string path = FolderOf(state.fragments);
+  served_.erase(path);
+  if (!Check(WriteModel(path, request.leases, state)) ||
+      !Check(KeepNewest(*options_.storage, kCheckpoints, options_.checkpoints_kept)) ||
+      !Check(FindKept())) {
     return;
   }
-  const std::vector<std::string> kept = ListCheckpoints(storage, kCheckpoints);
-  Version oldest = version;
-  for (uint64_t v = 0; v < version.value; ++v) {
-    if (std::find(kept.begin(), kept.end(), CheckpointFolder(kCheckpoints, v)) == kept.end())
-      continue;
-    oldest = Version{v};
-    break;
+  CheckpointEvent done;
+  for (uint64_t i = 0; i < reducers_.size(); ++i) {
+    const CheckpointFragment& f = state.fragments[i];
+    Version oldest = f.version;
+    for (const auto& [folder, served] : served_)
+      oldest = std::min(oldest, served.fragments[i].version);
+    if (!Check(reducers_[i]->DeleteAggregatesBefore(oldest.Next()))) return;
+    done.snapshots.push_back(StateObject(state.generation, FragmentId{i}, f.version,
+                                         options_.layout[i].elements, f.state_hash));
+    done.oldest_kept.push_back(oldest);
   }
-  if (!Check(reducer_->DeleteAggregatesBefore(oldest.Next()))) return;
-  options_.post(CheckpointEvent{
-      StateObject(state.generation, version, reducer_->parameters().size(), hash), oldest});
+  options_.post(std::move(done));
 }
 
 // ---- serving ----
 
-absl::StatusOr<StoredChunk> ReducerThread::ReadStateChunk(Version version, uint32_t chunk) {
-  const uint64_t elements = reducer_->parameters().size();
+absl::StatusOr<StoredChunk> ReducerThread::ReadStateChunk(const ObjectId& object, uint32_t chunk) {
+  const FragmentLayout& layout = options_.layout.at(object.fragment.value);
   const uint64_t at = uint64_t{chunk} * kChunkElements;
-  if (at >= elements) return absl::NotFoundError("no such chunk");
-  const uint64_t bytes = std::min(kChunkElements, elements - at) * sizeof(float);
+  if (at >= layout.elements) return absl::NotFoundError("no such chunk");
+  const uint64_t count = std::min(kChunkElements, layout.elements - at);
+  auto it = std::find_if(served_.begin(), served_.end(), [&](const auto& served) {
+    return served.second.fragments[object.fragment.value].version == object.version;
+  });
+  if (it == served_.end()) return absl::NotFoundError("this checkpoint is not kept any more");
   Storage& storage = *options_.storage;
-  if (!parameters_at_.contains(version)) {
-    ASSIGN_OR_RETURN(uint64_t offset,
-                     ParametersOffsetBytes(storage, CheckpointFolder(kCheckpoints, version.value)));
-    parameters_at_[version] = offset;
+  const std::string& folder = it->first;
+  if (it->second.parameters_at == 0) {
+    ASSIGN_OR_RETURN(it->second.parameters_at, ParametersOffsetBytes(storage, folder));
   }
-  ASSIGN_OR_RETURN(
-      std::string payload,
-      storage.Read(ModelFile(version), parameters_at_[version] + at * sizeof(float), bytes));
-  ASSIGN_OR_RETURN(std::string momentum,
-                   storage.Read(MomentumFile(version), at * sizeof(float), bytes));
-  payload += momentum;
-  if (payload.size() != 2 * bytes) return absl::DataLossError("a checkpoint file is too short");
+  std::string parameters, momentum;
+  absl::Status status;
+  ForStretches(layout, at, count, [&](uint64_t flat, uint64_t, uint64_t n) {
+    if (!status.ok()) return;
+    auto read = [&](const std::string& file, uint64_t offset, std::string& out) {
+      absl::StatusOr<std::string> bytes = storage.Read(folder + file, offset, n * sizeof(float));
+      if (bytes.ok()) out += *bytes;
+      if (status.ok()) status = bytes.status();
+    };
+    read("/model.safetensors", it->second.parameters_at + flat * sizeof(float), parameters);
+    read("/trainer/momentum.bin", flat * sizeof(float), momentum);
+  });
+  RETURN_IF_ERROR(status);
+  std::string payload = std::move(parameters) + momentum;
+  if (payload.size() != 2 * count * sizeof(float))
+    return absl::DataLossError("a checkpoint file is too short");
   StoredChunk stored;
   stored.header = {ObjectKind::kState,
                    0,
                    chunk,
                    static_cast<uint32_t>(CodecId::kFloat32),
-                   bytes / sizeof(float),
+                   count,
                    payload.size(),
                    Xxh3(AsBytes(payload))};
   stored.payload = std::move(payload);
@@ -284,14 +338,17 @@ absl::StatusOr<StoredChunk> ReducerThread::ReadStateChunk(Version version, uint3
 }
 
 absl::StatusOr<StoredChunk> ReducerThread::ReadChunk(const ObjectId& object, uint32_t chunk) {
-  if (object.kind == ObjectKind::kState) return ReadStateChunk(object.version, chunk);
-  if (object.kind == ObjectKind::kAggregate) return reducer_->AggregateChunk(object.version, chunk);
+  if (object.fragment.value >= reducers_.size()) return absl::NotFoundError("no such fragment");
+  if (object.kind == ObjectKind::kState) return ReadStateChunk(object, chunk);
+  if (object.kind == ObjectKind::kAggregate)
+    return Of(object.fragment).AggregateChunk(object.version, chunk);
   return absl::NotFoundError("contributions are not served");
 }
 
 // Payload sizes of all chunks; an object has equal chunks but for the last one.
 absl::StatusOr<Outgoing::Sizes> ReducerThread::SizesOf(const ObjectId& object) {
-  const uint64_t elements = reducer_->parameters().size();
+  if (object.fragment.value >= reducers_.size()) return absl::NotFoundError("no such fragment");
+  const uint64_t elements = Of(object.fragment).parameters().size();
   const auto chunks = static_cast<uint32_t>((elements + kChunkElements - 1) / kChunkElements);
   ASSIGN_OR_RETURN(StoredChunk first, ReadChunk(object, 0));
   ASSIGN_OR_RETURN(StoredChunk last, ReadChunk(object, chunks - 1));

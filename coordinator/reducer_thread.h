@@ -20,6 +20,7 @@
 #include "proto/chunk.h"
 #include "proto/messages.h"
 #include "reducer/reducer.h"
+#include "sync/fragments.h"
 #include "transport/frame.h"
 #include "transport/transfer.h"
 
@@ -36,6 +37,7 @@ class ReducerThread {
   struct Options {
     Storage* storage = nullptr;  // the run folder; outlives the thread
     LlamaShape shape;
+    std::vector<FragmentLayout> layout;
     uint32_t checkpoints_kept = 2;
     uint64_t first_attempt = 1;              // grows over restarts: names fetch attempts
     std::function<void(EventBody)> post;     // to the core's loop
@@ -45,7 +47,9 @@ class ReducerThread {
         send_bulk;  // any thread; false: no room
   };
 
-  ReducerThread(Options options, std::unique_ptr<Reducer> reducer);
+  // One reducer per fragment. `newest`: the checkpoint that is served to joiners.
+  ReducerThread(Options options, std::vector<std::unique_ptr<Reducer>> reducers,
+                const CheckpointState& newest);
   ~ReducerThread();
   // Finishes the command in hand and calls nobody afterwards; by the owner, any number of times.
   void Stop();
@@ -61,8 +65,7 @@ class ReducerThread {
   bool Reduce(const ReduceRound& request);
   bool Install(const InstallRound& request);
   // `state.fragments` is filled in here.
-  bool Checkpoint(const StoreCheckpoint& request, const CheckpointState& state,
-                  const std::string& ledger);
+  bool Checkpoint(const StoreCheckpoint& request, const CheckpointState& state);
   bool Tick(Timestamp now);
 
  private:
@@ -88,29 +91,39 @@ class ReducerThread {
   void DoExpect(const ExpectContribution& request, const WorkerKey& user, const std::string& route);
   void DoChunk(const WorkerKey& user, const std::vector<Frame>& frames);
   void DoServe(const std::string& route, const Fetch& fetch);
-  void DoCheckpoint(Version version, CheckpointState state, const std::string& ledger);
-  void TryReduce();
+  void DoCheckpoint(const StoreCheckpoint& request, CheckpointState state);
+  absl::Status WriteModel(const std::string& path, const std::string& leases,
+                          const CheckpointState& state);
+  absl::Status FindKept();
+  void TryReduce(FragmentId fragment);
+  Reducer& Of(FragmentId fragment) { return *reducers_.at(fragment.value); }
   void StartAttempt(ContributionId id, Upload& upload);
   void Grant(const Upload& upload, std::vector<ChunkRun> missing);
-  void AfterProgress(ContributionId id, const absl::StatusOr<Reducer::Progress>& progress);
+  void AfterProgress(FragmentId fragment, ContributionId id,
+                     const absl::StatusOr<Reducer::Progress>& progress);
   void Pump(Download& download);
   absl::StatusOr<Outgoing::Sizes> SizesOf(const ObjectId& object);
   absl::StatusOr<StoredChunk> ReadChunk(const ObjectId& object, uint32_t chunk);
-  absl::StatusOr<StoredChunk> ReadStateChunk(Version version, uint32_t chunk);
+  absl::StatusOr<StoredChunk> ReadStateChunk(const ObjectId& object, uint32_t chunk);
   bool Check(const absl::Status& status);
 
   const Options options_;
-  std::unique_ptr<Reducer> reducer_;
+  std::vector<std::unique_ptr<Reducer>> reducers_;  // by fragment
   BoundedQueue<std::function<void()>> commands_{kMaxReducerCommands};
   Timestamp now_;
   uint64_t next_attempt_;
   std::map<ContributionId, Upload> uploads_;     // not complete yet
   std::map<uint64_t, ContributionId> attempts_;  // of uploads_
-  std::optional<ReduceRound> reduce_;            // waits for its contributions
+  std::map<FragmentId, ReduceRound> reduce_;     // wait for their contributions
   std::map<std::pair<std::string, ObjectId>, Download> downloads_;
   uint64_t uses_ = 0;
-  std::map<Version, uint64_t>
-      parameters_at_;  // where the parameters start in each checkpoint's model file
+  // Checkpoints that can be served, by folder, with what they hold and where the parameters start
+  // in the model file.
+  struct Served {
+    std::vector<CheckpointFragment> fragments;
+    uint64_t parameters_at = 0;  // 0: not looked up yet
+  };
+  std::map<std::string, Served> served_;
   bool failed_ = false;
   std::atomic<bool> stopping_{false};
   std::thread thread_;

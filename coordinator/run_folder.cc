@@ -77,23 +77,28 @@ absl::StatusOr<Record> BeginRun(Storage& storage, const RunStartOptions& options
   started.run_id = Hex16(options.random_run);
   started.run_config = EncodeRunConfig(options.config);
   started.generation = {1, options.random_generation};
-  started.parameters = parameters.size();
   started.data_identity = options.data_identity;
   started.positions = options.positions;
-  started.snapshot = StateObject(started.generation, Version{0}, parameters.size(),
-                                 StateHash(parameters, momentum));
-  ByteWriter ledger;
-  Ledger(options.positions).Encode(ledger);
+  CheckpointState state{.run = started.run_id,
+                        .generation = started.generation,
+                        .round = 0,
+                        .data_identity = options.data_identity,
+                        .seed = options.config.run.seed};
+  for (uint64_t i = 0; i < options.layout.size(); ++i) {
+    const FragmentLayout& layout = options.layout[i];
+    const Digest hash = StateHash(PartOf(layout, parameters), PartOf(layout, momentum));
+    started.elements.push_back(layout.elements);
+    started.snapshots.push_back(
+        StateObject(started.generation, FragmentId{i}, Version{0}, layout.elements, hash));
+    state.fragments.push_back({Version{0}, hash});
+  }
+  ByteWriter leases;
+  LeaseBook(options.positions, static_cast<uint32_t>(options.layout.size())).Encode(leases);
   CheckpointContents contents{.shape = options.shape,
                               .parameters = parameters,
                               .momentum = momentum,
-                              .ledger = ledger.str(),
-                              .state = {.run = started.run_id,
-                                        .generation = started.generation,
-                                        .round = 0,
-                                        .fragments = {{Version{0}, started.snapshot.root}},
-                                        .data_identity = options.data_identity,
-                                        .seed = options.config.run.seed}};
+                              .ledger = leases.str(),
+                              .state = state};
   const std::string path = CheckpointFolder(kCheckpoints, 0);
   RETURN_IF_ERROR(storage.Remove(path));  // of a start that did not get as far as the journal
   RETURN_IF_ERROR(WriteCheckpoint(storage, path, contents));
@@ -115,6 +120,17 @@ absl::StatusOr<Checkpoint> ReadResumeFrom(const std::string& path) {
                              std::string(checkpoint.status().message()) + "; use an older one");
 }
 
+std::vector<ObjectInfo> SnapshotsOf(const CheckpointState& checkpoint, const Generation& generation,
+                                    const std::vector<FragmentLayout>& layout) {
+  std::vector<ObjectInfo> snapshots;
+  for (uint64_t i = 0; i < layout.size(); ++i) {
+    const CheckpointFragment& f = checkpoint.fragments.at(i);
+    snapshots.push_back(
+        StateObject(generation, FragmentId{i}, f.version, layout[i].elements, f.state_hash));
+  }
+  return snapshots;
+}
+
 // A new generation from a checkpoint, ours or another run's. Later checkpoints of this folder are
 // void.
 absl::StatusOr<Record> BeginGeneration(Storage& storage, const RunStartOptions& options,
@@ -123,17 +139,28 @@ absl::StatusOr<Record> BeginGeneration(Storage& storage, const RunStartOptions& 
                    options.resume_path.empty()
                        ? ReadResumeFrom(options.resume_from)
                        : ReadCheckpoint(storage, options.resume_path));
-  if (checkpoint.state.fragments.size() != 1 || checkpoint.shape != options.shape) {
+  if (checkpoint.shape != options.shape) {
     return absl::InvalidArgumentError(options.resume_from +
                                       " holds another model than run.toml describes");
+  }
+  if (checkpoint.state.fragments.size() != options.layout.size()) {
+    return absl::InvalidArgumentError(
+        options.resume_from + " has " + std::to_string(checkpoint.state.fragments.size()) +
+        " fragments; set sync.fragments to that, or init a new run from it (model.init_from)");
+  }
+  ByteReader reader(checkpoint.ledger);
+  const std::optional<LeaseBook> leases = LeaseBook::Decode(reader);
+  if (!leases || leases->total() != options.positions ||
+      leases->fragments() != options.layout.size()) {
+    return absl::InvalidArgumentError(options.resume_from +
+                                      " counts other data than data.train has");
   }
   if (checkpoint.state.data_identity != options.data_identity) {
     return absl::InvalidArgumentError(options.resume_from + " was trained on data " +
                                       ToHex(checkpoint.state.data_identity) +
                                       ", but data.train is " + ToHex(options.data_identity));
   }
-  const CheckpointFragment& fragment = checkpoint.state.fragments[0];
-  const std::string path = CheckpointFolder(kCheckpoints, fragment.version.value);
+  const std::string path = FolderOf(checkpoint.state.fragments);
   for (const std::string& other : ListCheckpoints(storage, kCheckpoints)) {
     if (other > path) RETURN_IF_ERROR(storage.Remove(other));
   }
@@ -145,11 +172,21 @@ absl::StatusOr<Record> BeginGeneration(Storage& storage, const RunStartOptions& 
   }
   RETURN_IF_ERROR(storage.Remove(kReducerFolder));
   const Generation generation = NextGeneration(state, options);
-  return Record{state.now,
-                GenerationStarted{generation,
-                                  StateObject(generation, fragment.version,
-                                              checkpoint.parameters.size(), fragment.state_hash),
-                                  checkpoint.ledger}};
+  return Record{
+      state.now,
+      GenerationStarted{generation, SnapshotsOf(checkpoint.state, generation, options.layout),
+                        checkpoint.ledger}};
+}
+
+// The kept commits lead from this checkpoint to the current versions.
+bool Fits(const CheckpointState& checkpoint, const State& state) {
+  if (checkpoint.fragments.size() != state.fragments.size()) return false;
+  for (size_t i = 0; i < state.fragments.size(); ++i) {
+    const CheckpointFragment& f = checkpoint.fragments[i];
+    auto hash = state.fragments[i].hashes.find(f.version);
+    if (hash == state.fragments[i].hashes.end() || hash->second != f.state_hash) return false;
+  }
+  return true;
 }
 
 // The newest intact checkpoint from which the kept commits lead to the current version. Damaged
@@ -165,9 +202,7 @@ absl::StatusOr<Checkpoint> FindCheckpoint(Storage& storage, const State& state) 
       damaged.push_back(path);
       continue;
     }
-    const CheckpointFragment& fragment = checkpoint->state.fragments.at(0);
-    auto hash = state.hashes.find(fragment.version);
-    if (hash == state.hashes.end() || hash->second != fragment.state_hash) continue;
+    if (!Fits(checkpoint->state, state)) continue;
     for (const std::string& old : damaged) {
       const std::string aside = old + kDamagedSuffix;
       RETURN_IF_ERROR(storage.Remove(aside));
@@ -204,12 +239,24 @@ RunFolder::~RunFolder() {
   if (lock_ >= 0) ::close(lock_);
 }
 
-ObjectInfo StateObject(const Generation& generation, Version version, uint64_t parameters,
-                       const Digest& hash) {
-  return {.id = {ObjectKind::kState, generation, FragmentId{0}, version, {}},
-          .chunks = static_cast<uint32_t>((parameters + kChunkElements - 1) / kChunkElements),
-          .bytes = 2 * sizeof(float) * parameters,
+ObjectInfo StateObject(const Generation& generation, FragmentId fragment, Version version,
+                       uint64_t elements, const Digest& hash) {
+  return {.id = {ObjectKind::kState, generation, fragment, version, {}},
+          .chunks = static_cast<uint32_t>((elements + kChunkElements - 1) / kChunkElements),
+          .bytes = 2 * sizeof(float) * elements,
           .root = hash};
+}
+
+std::vector<float> PartOf(const FragmentLayout& layout, std::span<const float> flat) {
+  std::vector<float> part(flat.empty() ? 0 : layout.elements);
+  if (!part.empty()) Gather(layout, flat, 0, part);
+  return part;
+}
+
+std::string FolderOf(const std::vector<CheckpointFragment>& fragments) {
+  uint64_t steps = 0;
+  for (const CheckpointFragment& f : fragments) steps += f.version.value;
+  return CheckpointFolder(kCheckpoints, steps);
 }
 
 absl::Status AppendRecords(Journal& journal, const std::vector<Record>& records) {
@@ -246,13 +293,14 @@ absl::StatusOr<RunStart> StartRun(Storage& storage, const RunStartOptions& optio
     RETURN_IF_ERROR(append(begin));
   }
   ASSIGN_OR_RETURN(start.checkpoint, FindCheckpoint(storage, start.state));
-  const CheckpointFragment& found = start.checkpoint.state.fragments[0];
-  if (found.version < start.state.snapshot.id.version) {
+  CheckpointStored found{
+      SnapshotsOf(start.checkpoint.state, start.state.generation, options.layout), {}};
+  uint64_t steps = 0;
+  for (const ObjectInfo& snapshot : found.snapshots) steps += snapshot.id.version.value;
+  if (steps < start.state.snapshot_steps()) {
     // The newest one is damaged: joiners get this one, and the commits since.
-    const ObjectInfo snapshot = StateObject(start.state.generation, found.version,
-                                            start.state.parameters, found.state_hash);
-    RETURN_IF_ERROR(
-        append(Record{start.state.now, CheckpointStored{snapshot, start.state.oldest_snapshot}}));
+    for (const Fragment& f : start.state.fragments) found.oldest_kept.push_back(f.oldest_snapshot);
+    RETURN_IF_ERROR(append(Record{start.state.now, std::move(found)}));
   }
   return start;
 }

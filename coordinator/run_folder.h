@@ -7,6 +7,7 @@
 
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -18,6 +19,7 @@
 #include "model/checkpoint.h"
 #include "model/llama.h"
 #include "proto/run_config.h"
+#include "sync/fragments.h"
 #include "transport/keys.h"
 
 namespace longhaul {
@@ -52,8 +54,15 @@ class RunFolder {
 };
 
 // The state object of one version: what a joiner fetches; its root is the state hash.
-ObjectInfo StateObject(const Generation& generation, Version version, uint64_t parameters,
-                       const Digest& hash);
+ObjectInfo StateObject(const Generation& generation, FragmentId fragment, Version version,
+                       uint64_t elements, const Digest& hash);
+
+// One fragment of a flat vector; nothing of nothing.
+std::vector<float> PartOf(const FragmentLayout& layout, std::span<const float> flat);
+
+// A checkpoint's folder in the run folder: numbered by the outer steps in it, of all fragments
+// together.
+std::string FolderOf(const std::vector<CheckpointFragment>& fragments);
 
 // Everything the coordinator's process starts from.
 struct RunStart {
@@ -66,6 +75,7 @@ struct RunStart {
 struct RunStartOptions {
   RunConfig config;
   LlamaShape shape;
+  std::vector<FragmentLayout> layout;
   Digest data_identity{};
   uint64_t positions = 0;   // size of the ledger: training samples times data epochs
   std::string resume_from;  // a checkpoint folder anywhere; "" = continue, or begin

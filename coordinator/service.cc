@@ -1,5 +1,6 @@
 #include "coordinator/service.h"
 
+#include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <ctime>
@@ -19,6 +20,14 @@ int64_t MonotonicNs() {
 }
 
 uint64_t UnixSeconds() { return static_cast<uint64_t>(std::time(nullptr)); }
+
+// On the fragment that is furthest behind.
+uint64_t CommittedPositions(const LeaseBook& leases) {
+  uint64_t least = leases.total();
+  for (uint64_t i = 0; i < leases.fragments(); ++i)
+    least = std::min(least, leases.totals(FragmentId{i}).committed);
+  return least;
+}
 
 Role RoleOf(const AdmitKey& admit) { return admit.invitation ? Role::kInvitation : Role::kWorker; }
 
@@ -46,6 +55,7 @@ absl::Status CoordinatorService::Open() {
   ASSIGN_OR_RETURN(RunStart start,
                    StartRun(folder_->storage(), {.config = options_.config,
                                        .shape = options_.shape,
+                                       .layout = options_.layout,
                                        .data_identity = options_.data_identity,
                                        .positions = options_.positions,
                                        .resume_from = options_.resume_from,
@@ -58,44 +68,57 @@ absl::Status CoordinatorService::Open() {
   epoch_ = start.state.now;
   zero_ns_ = MonotonicNs();
 
-  ASSIGN_OR_RETURN(
-      std::unique_ptr<Reducer> reducer,
-      Reducer::Open({.storage = &folder_->storage(),
-                     .folder = kReducerFolder,
-                     .fragment = FragmentId{0},
-                     .elements = start.state.parameters,
-                     .codec_up = *CodecByName(options_.config.sync.codec),
-                     .codec_down = *CodecByName(options_.config.sync.codec_down),
-                     .beta_down = static_cast<float>(options_.config.sync.error_feedback)}));
-  const Checkpoint& c = start.checkpoint;
-  RETURN_IF_ERROR(reducer->Load(start.state.generation, c.state.fragments[0].version, c.parameters,
-                                c.momentum, c.residual));
-  std::vector<CommitView> commits;
-  for (auto it = start.state.commits.upper_bound(c.state.fragments[0].version);
-       it != start.state.commits.end(); ++it) {
-    commits.push_back(it->second.view);
-  }
-  ASSIGN_OR_RETURN(Reducer::Recovered recovered, reducer->Recover(commits));
-  if (recovered.residual_reset)
-    LogWarning("the reducer's residual was lost and starts again at zero");
-
+  ASSIGN_OR_RETURN(std::vector<std::unique_ptr<Reducer>> reducers, OpenReducers(start));
   core_ = std::make_unique<Coordinator>(options_.config);
   core_->Restore(std::move(start.state));
-  if (const std::optional<Round>& round = core_->state().round) {
-    round_opened_ = round->opened;
-    round_members_ = static_cast<uint32_t>(round->members.size());
+  for (uint64_t i = 0; i < core_->state().fragments.size(); ++i) {
+    const std::optional<Round>& round = core_->state().fragments[i].round;
+    if (round) rounds_[FragmentId{i}] = {round->opened, std::nullopt, round->members.size()};
   }
-  StartReducer(std::move(reducer));
+  StartReducers(std::move(reducers), start.checkpoint.state);
   // Before the port is open: whoever is enrolled must not be turned away.
   Step(BootEvent{.restarted = restarted_});
   if (failure_) return *failure_;
   return StartServer();
 }
 
-void CoordinatorService::StartReducer(std::unique_ptr<Reducer> reducer) {
+absl::StatusOr<std::vector<std::unique_ptr<Reducer>>> CoordinatorService::OpenReducers(
+    const RunStart& start) {
+  const Checkpoint& c = start.checkpoint;
+  std::vector<std::unique_ptr<Reducer>> reducers;
+  RETURN_IF_ERROR(folder_->storage().MakeFolder(kReducerFolder));
+  for (uint64_t i = 0; i < options_.layout.size(); ++i) {
+    const FragmentLayout& layout = options_.layout[i];
+    const Version from = c.state.fragments[i].version;
+    ASSIGN_OR_RETURN(
+        std::unique_ptr<Reducer> reducer,
+        Reducer::Open({.storage = &folder_->storage(),
+                       .folder = std::string(kReducerFolder) + "/" + std::to_string(i),
+                       .fragment = FragmentId{i},
+                       .elements = layout.elements,
+                       .codec_up = *CodecByName(options_.config.sync.codec),
+                       .codec_down = *CodecByName(options_.config.sync.codec_down),
+                       .beta_down = static_cast<float>(options_.config.sync.error_feedback)}));
+    RETURN_IF_ERROR(reducer->Load(start.state.generation, from, PartOf(layout, c.parameters),
+                                  PartOf(layout, c.momentum), PartOf(layout, c.residual)));
+    std::vector<CommitView> commits;
+    const Fragment& f = start.state.fragments[i];
+    for (auto it = f.commits.upper_bound(from); it != f.commits.end(); ++it)
+      commits.push_back(it->second.view);
+    ASSIGN_OR_RETURN(Reducer::Recovered recovered, reducer->Recover(commits));
+    if (recovered.residual_reset)
+      LogWarning("the reducer's residual was lost and starts again at zero");
+    reducers.push_back(std::move(reducer));
+  }
+  return reducers;
+}
+
+void CoordinatorService::StartReducers(std::vector<std::unique_ptr<Reducer>> reducers,
+                                       const CheckpointState& newest) {
   ReducerThread::Options o;
   o.storage = &folder_->storage();
   o.shape = options_.shape;
+  o.layout = options_.layout;
   o.checkpoints_kept = std::max<uint32_t>(2, options_.config.checkpoint.keep);
   o.first_attempt = static_cast<uint64_t>(MonotonicNs());
   o.post = [this](EventBody body) { events_.Push(ShellEvent(std::move(body))); };
@@ -106,7 +129,7 @@ void CoordinatorService::StartReducer(std::unique_ptr<Reducer> reducer) {
   o.send_bulk = [this](const std::string& route, std::vector<Frame>&& frames) {
     return server_->Send(route, std::move(frames));
   };
-  reducer_ = std::make_unique<ReducerThread>(std::move(o), std::move(reducer));
+  reducer_ = std::make_unique<ReducerThread>(std::move(o), std::move(reducers), newest);
 }
 
 absl::Status CoordinatorService::StartServer() {
@@ -140,10 +163,10 @@ void CoordinatorService::OnMessage(Inbound&& inbound) {
 
 Timestamp CoordinatorService::Now() const { return epoch_ + Duration(MonotonicNs() - zero_ns_); }
 
-absl::StatusOr<CoordinatorService::Outcome> CoordinatorService::Run(const std::atomic<bool>& stop) {
+absl::StatusOr<CoordinatorService::Outcome> CoordinatorService::Run(const std::atomic<int>& stop) {
   Timestamp next_tick = Now();
   const Timestamp started = Now();
-  while (!stop) {
+  while (stop == 0) {
     if (auto event = events_.PopFor(std::max(Duration(0), next_tick - Now())))
       Handle(std::move(*event));
     if (failure_) return *failure_;
@@ -250,32 +273,38 @@ void CoordinatorService::HandleSession(const Inbound& inbound, const Envelope& e
   if (const auto* heartbeat = std::get_if<Heartbeat>(&envelope.body)) {
     HandleHeartbeat(session, *heartbeat);
   } else if (const auto* ready = std::get_if<ContributionReady>(&envelope.body)) {
-    if (!first_ready_) first_ready_ = Now();
+    auto round = rounds_.find(ready->object.id.fragment);
+    if (round != rounds_.end() && !round->second.first_ready) round->second.first_ready = Now();
     Step(ContributionEvent{session, *ready});
   } else if (const auto* done = std::get_if<RequestDone>(&envelope.body)) {
     Step(RequestDoneEvent{session, *done});
-  } else if (std::holds_alternative<Leave>(envelope.body)) {
-    Step(LeaveEvent{session});
+  } else if (const auto* leave = std::get_if<Leave>(&envelope.body)) {
+    Step(LeaveEvent{session, leave->hand_in});
   }
 }
 
 void CoordinatorService::HandleHeartbeat(SessionId session, const Heartbeat& heartbeat) {
   Peer& peer = peers_[session];
   peer.heartbeat = heartbeat;
-  if (!heartbeat.fragments.empty()) {
-    const FragmentState& stated = heartbeat.fragments[0];
-    const bool changed = peer.stated != stated.version;
-    peer.stated = stated.version;
-    if (changed) {
-      auto hash = core_->state().hashes.find(stated.version);
-      if (hash != core_->state().hashes.end()) {
-        ++hash_checks_;
-        if (hash->second != stated.state_hash) ++hash_mismatches_;
-      }
-      Step(StatedEvent{session, stated});
-    }
+  if (peer.stated != heartbeat.fragments) {
+    for (const FragmentState& stated : heartbeat.fragments) CountHashCheck(peer.stated, stated);
+    peer.stated = heartbeat.fragments;
+    Step(StatedEvent{session, heartbeat.fragments});
   }
   SendAssignment(session);
+}
+
+void CoordinatorService::CountHashCheck(const std::vector<FragmentState>& before,
+                                        const FragmentState& stated) {
+  const State& state = core_->state();
+  if (stated.fragment.value >= state.fragments.size() ||
+      std::find(before.begin(), before.end(), stated) != before.end())
+    return;
+  const Fragment& f = state.fragment(stated.fragment);
+  auto hash = f.hashes.find(stated.version);
+  if (hash == f.hashes.end()) return;
+  ++hash_checks_;
+  if (hash->second != stated.state_hash) ++hash_mismatches_;
 }
 
 void CoordinatorService::Step(EventBody body) {
@@ -291,6 +320,11 @@ void CoordinatorService::Step(EventBody body) {
     return;
   }
   for (const Record& record : effects.records) OnRecord(record);
+  for (const Ignored& ignored : effects.ignored) {
+    metrics_.Ignored();
+    LogDebug("a message of session " + std::to_string(ignored.session.value) +
+             " was not acted upon: " + ignored.reason);
+  }
   for (const Reply& reply : effects.replies) {
     const std::string& route = replies_[reply.to.token];
     SessionId session;
@@ -337,14 +371,7 @@ void CoordinatorService::SendTo(const std::string& route, const Message& message
 }
 
 bool CoordinatorService::Do(const Request& request) {
-  const State& state = core_->state();
-  if (const auto* r = std::get_if<ExpectContribution>(&request)) {
-    if (!state.round) return true;  // decided in the same step
-    auto c = state.round->contributions.find(r->object.id.contribution);
-    if (c == state.round->contributions.end()) return true;
-    auto peer = peers_.find(c->first.session);
-    return reducer_->Expect(*r, c->second.key, peer == peers_.end() ? "" : peer->second.route);
-  }
+  if (const auto* r = std::get_if<ExpectContribution>(&request)) return DoExpect(*r);
   if (const auto* r = std::get_if<DropContribution>(&request)) return reducer_->Drop(*r);
   if (const auto* r = std::get_if<ReduceRound>(&request)) return reducer_->Reduce(*r);
   if (const auto* r = std::get_if<InstallRound>(&request)) return reducer_->Install(*r);
@@ -358,20 +385,23 @@ bool CoordinatorService::Do(const Request& request) {
   return true;
 }
 
+bool CoordinatorService::DoExpect(const ExpectContribution& request) {
+  const ObjectId& object = request.object.id;
+  const std::optional<Round>& round = core_->state().fragment(object.fragment).round;
+  if (!round) return true;  // decided in the same step
+  auto c = round->contributions.find(object.contribution.session);
+  if (c == round->contributions.end()) return true;
+  auto peer = peers_.find(object.contribution.session);
+  return reducer_->Expect(request, c->second.key, peer == peers_.end() ? "" : peer->second.route);
+}
+
 bool CoordinatorService::DoCheckpoint(const StoreCheckpoint& request) {
   const State& state = core_->state();
-  Ledger ledger = state.ledger;  // leases do not outlive a generation: only what is committed
-                                 // counts in a checkpoint
-  for (const auto& [session, unused] : state.sessions) ledger.Return(session);
-  ByteWriter bytes;
-  ledger.Encode(bytes);
-  return reducer_->Checkpoint(request,
-                              CheckpointState{.run = state.run_id,
-                                              .generation = state.generation,
-                                              .round = state.decided.value,
-                                              .data_identity = state.data_identity,
-                                              .seed = options_.config.run.seed},
-                              bytes.str());
+  return reducer_->Checkpoint(request, CheckpointState{.run = state.run_id,
+                                                       .generation = state.generation,
+                                                       .round = request.round.value,
+                                                       .data_identity = state.data_identity,
+                                                       .seed = options_.config.run.seed});
 }
 
 void CoordinatorService::CheckSilence() {
@@ -385,9 +415,10 @@ void CoordinatorService::CheckSilence() {
           Now();  // restored from the journal: it has the full time to come back
     if (Now() - peer->second.last_heard > limit) silent.push_back(id);
   }
+  if (silent.empty() && !core_->state().frozen_until) return;
+  Step(SilentEvent{silent});
   for (SessionId id : silent) {
-    Step(SilentEvent{id});
-    peers_.erase(id);
+    if (!core_->state().sessions.contains(id)) peers_.erase(id);
   }
 }
 
@@ -414,15 +445,16 @@ void CoordinatorService::OnRecord(const Record& record) {
   LogDebug(DescribeRecord(record));
   if (observer_.on_record) observer_.on_record(record);
   if (const auto* r = std::get_if<RoundOpened>(&record.body)) {
-    round_opened_ = record.now;
-    round_members_ = static_cast<uint32_t>(r->members.size());
-    first_ready_.reset();
+    rounds_[r->fragment] = {record.now, std::nullopt, r->members.size()};
   } else if (const auto* r = std::get_if<RoundCommitted>(&record.body)) {
     OnCommitted(r->commit);
   } else if (std::holds_alternative<RoundAborted>(record.body)) {
     metrics_.RoundAborted();
     LogWarning(DescribeRecord(record));
-  } else if (std::holds_alternative<ContributionRefused>(record.body)) {
+  } else if (std::holds_alternative<ContributionRefused>(record.body) ||
+             std::holds_alternative<ContractBroken>(record.body) ||
+             std::holds_alternative<ExpiryFrozen>(record.body) ||
+             std::holds_alternative<StateDisputed>(record.body)) {
     LogWarning(DescribeRecord(record));
   } else if (const auto* r = std::get_if<SessionOpened>(&record.body)) {
     anybody_joined_ = true;
@@ -445,12 +477,12 @@ void CoordinatorService::OnRecord(const Record& record) {
     if (r->tokens == 0 || !r->text.empty() || !(r->loss > 0)) return;
     if (!first_validation_) first_validation_ = r->loss;
     validation_loss_ = new_validation_loss_ = r->loss;
-    if (observer_.on_evaluation) observer_.on_evaluation(core_->state().version.value, r->loss);
+    if (observer_.on_evaluation) observer_.on_evaluation(core_->state().outer_steps(), r->loss);
   }
 }
 
 uint64_t CoordinatorService::Tokens() const {
-  return core_->state().ledger.totals().committed * kSampleTokens;
+  return CommittedPositions(core_->state().leases) * kSampleTokens;
 }
 
 double CoordinatorService::ComputingPercent() const {
@@ -464,19 +496,21 @@ double CoordinatorService::ComputingPercent() const {
 }
 
 void CoordinatorService::OnCommitted(const CommitView& commit) {
-  const Commit& c = core_->state().commits.at(commit.version);
+  const State& state = core_->state();
+  const Commit& c = state.fragment(commit.fragment).commits.at(commit.version);
+  const RoundTimes& times = rounds_[commit.fragment];
   last_loss_ = std::bit_cast<double>(c.loss_bits);
   if (!first_loss_) first_loss_ = last_loss_;
   RoundReport report;
-  report.round = commit.version.value;
-  report.rounds = options_.config.run.rounds;
+  report.round = state.outer_steps();
+  report.rounds = options_.config.run.rounds * state.fragments.size();
   report.tokens = Tokens();
   report.loss = last_loss_;
   report.validation_loss = std::exchange(new_validation_loss_, std::nullopt);
-  const double seconds = std::chrono::duration<double>(Now() - round_opened_).count();
+  const double seconds = std::chrono::duration<double>(Now() - times.opened).count();
   report.tokens_per_second = seconds > 0 ? static_cast<double>(c.tokens) / seconds : 0;
   report.workers_included = c.contributions;
-  report.workers_expected = round_members_;
+  report.workers_expected = static_cast<uint32_t>(times.members);
   uint64_t up = 0;
   uint64_t down = 0;
   for (auto& [id, peer] : peers_) {
@@ -489,7 +523,7 @@ void CoordinatorService::OnCommitted(const CommitView& commit) {
     report.bytes_up_per_worker = up / peers_.size();
     report.bytes_down_per_worker = down / peers_.size();
   }
-  if (first_ready_) report.sync = Now() - *first_ready_;
+  if (times.first_ready) report.sync = Now() - *times.first_ready;
   report.computing_percent = ComputingPercent();
   metrics_.RoundCommitted();
   metrics_.SetRound(report.round);
@@ -526,10 +560,11 @@ void CoordinatorService::PublishStatus() {
   static constexpr const char* kPhases[] = {"",         "waiting", "running",
                                             "finished", "stopped", "left"};
   status.phase = kPhases[static_cast<int>(state.phase) % 6];
-  status.reason = state.reason;
+  status.reason = state.reason.empty() ? core_->WaitingFor() : state.reason;
+  if (!state.degraded.empty()) status.reason = "degraded: " + state.degraded;
   status.elapsed = Now() - epoch_;
   status.last_round = last_report_;
-  status.rounds = options_.config.run.rounds;
+  status.rounds = options_.config.run.rounds * state.fragments.size();
   const ServerCounters counters = server_->counters();
   status.bytes_in = counters.socket_bytes_in;
   status.bytes_out = counters.socket_bytes_out;
@@ -540,9 +575,9 @@ void CoordinatorService::PublishStatus() {
       status.workers.push_back(RowOf(session, peers_[id]));
   }
   status.history = history_;
-  const Ledger::Totals& t = state.ledger.totals();
+  const Ledger::Totals& t = state.leases.totals(FragmentId{0});
   status.coverage = {t.committed,         t.sealed, t.leased, t.free, t.discarded, t.quarantined,
-                     state.ledger.total()};
+                     state.leases.total()};
   metrics_.SetWorkersLive(state.sessions.size());
   board_.Set(ToJson(status));
 }
@@ -556,7 +591,7 @@ CoordinatorService::Outcome CoordinatorService::MakeOutcome() const {
   s.final_loss = validation_loss_.value_or(last_loss_);
   s.validation_loss = validation_loss_;
   s.workers = most_workers_;
-  s.rounds = state.version.value;
+  s.rounds = state.outer_steps();
   s.tokens = Tokens();
   uint64_t up = ended_.bytes_sent;
   uint64_t down = ended_.bytes_received;
@@ -570,14 +605,13 @@ CoordinatorService::Outcome CoordinatorService::MakeOutcome() const {
     s.bytes_up_per_worker = up / most_workers_;
     s.bytes_down_per_worker = down / most_workers_;
     s.fp32_allreduce_bytes_per_worker =
-        Fp32AllReduceBytesPerWorker(steps / most_workers_, state.parameters, most_workers_);
+        Fp32AllReduceBytesPerWorker(steps / most_workers_, state.parameters(), most_workers_);
   }
   s.hash_checks = hash_checks_;
   s.hash_mismatches = hash_mismatches_;
   s.computing_percent = ComputingPercent();
   s.elapsed = Now() - epoch_;
-  s.checkpoint =
-      options_.folder + "/" + CheckpointFolder(kCheckpoints, state.snapshot.id.version.value);
+  s.checkpoint = options_.folder + "/" + CheckpointFolder(kCheckpoints, state.snapshot_steps());
   s.sample_prompt = kSamplePrompt;
   s.sample_text = sample_.substr(std::min(sample_.size(), s.sample_prompt.size()));
   return outcome;

@@ -36,6 +36,7 @@ class CoordinatorService {
     RunConfig config;
     std::string folder;
     LlamaShape shape;
+    std::vector<FragmentLayout> layout;  // which parameters each fragment has
     Digest data_identity{};
     uint64_t positions = 0;
     std::string resume_from;
@@ -57,8 +58,8 @@ class CoordinatorService {
                                                                    Observer observer);
   ~CoordinatorService();
 
-  // Until the run is finished, `stop` is set, or something makes it impossible to go on.
-  absl::StatusOr<Outcome> Run(const std::atomic<bool>& stop);
+  // Until the run is finished, `stop` is not 0, or something makes it impossible to go on.
+  absl::StatusOr<Outcome> Run(const std::atomic<int>& stop);
 
   // Any thread, also before Run.
   absl::StatusOr<std::string> Invite(uint32_t uses, uint64_t expires_unix_s);
@@ -73,7 +74,7 @@ class CoordinatorService {
     std::string route;
     Timestamp last_heard;
     Heartbeat heartbeat;
-    std::optional<Version> stated;
+    std::vector<FragmentState> stated;
     uint64_t bytes_up_at_round = 0;
     uint64_t bytes_down_at_round = 0;
   };
@@ -85,7 +86,8 @@ class CoordinatorService {
   CoordinatorService(Options options, Observer observer);
   absl::Status Open();
   absl::Status StartServer();
-  void StartReducer(std::unique_ptr<Reducer> reducer);
+  absl::StatusOr<std::vector<std::unique_ptr<Reducer>>> OpenReducers(const RunStart& start);
+  void StartReducers(std::vector<std::unique_ptr<Reducer>> reducers, const CheckpointState& newest);
   void OnMessage(Inbound&& inbound);
 
   void Handle(ShellEvent&& event);
@@ -96,9 +98,11 @@ class CoordinatorService {
   void HandleEnroll(const Inbound& inbound, const Enroll& enroll);
   void HandleAdmin(const Inbound& inbound, const Envelope& envelope);
   void HandleHello(const Inbound& inbound, const Hello& hello);
+  void CountHashCheck(const std::vector<FragmentState>& before, const FragmentState& stated);
   void Step(EventBody body);
   bool Do(const Request& request);  // false: a queue is full
   bool DoCheckpoint(const StoreCheckpoint& request);
+  bool DoExpect(const ExpectContribution& request);
   WorkerRow RowOf(const Session& session, const Peer& peer) const;
   void OnRecord(const Record& record);
   void OnCommitted(const CommitView& commit);
@@ -138,9 +142,12 @@ class CoordinatorService {
   bool anybody_joined_ = false;
 
   // For reports.
-  Timestamp round_opened_;
-  std::optional<Timestamp> first_ready_;
-  uint32_t round_members_ = 0;
+  struct RoundTimes {
+    Timestamp opened;
+    std::optional<Timestamp> first_ready;
+    uint64_t members = 0;
+  };
+  std::map<FragmentId, RoundTimes> rounds_;
   std::optional<double> first_loss_;
   double last_loss_ = 0;
   std::optional<double> first_validation_;

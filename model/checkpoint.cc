@@ -313,14 +313,30 @@ absl::Status WriteCheckpoint(Storage& storage, const std::string& folder,
   return parent.empty() ? absl::OkStatus() : storage.SyncFolder(ParentOf(parent));
 }
 
-absl::StatusOr<Checkpoint> ReadCheckpoint(Storage& storage, const std::string& folder) {
+namespace {
+
+absl::Status ReadState(Storage& storage, const std::string& folder, CheckpointState& state,
+                       DigestByFile& digests) {
   if (!storage.Exists(folder)) return absl::NotFoundError("no checkpoint " + folder);
   absl::StatusOr<std::string> text = ReadWhole(storage, Join(folder, kState), kMaxStateJsonBytes);
   if (!text.ok()) return BadFile(folder, kState, std::string(text.status().message()));
+  absl::Status parsed = ParseState(*text, state, digests);
+  return parsed.ok() ? parsed : BadFile(folder, kState, std::string(parsed.message()));
+}
+
+}  // namespace
+
+absl::StatusOr<CheckpointState> ReadCheckpointState(Storage& storage, const std::string& folder) {
+  CheckpointState state;
+  DigestByFile digests;
+  RETURN_IF_ERROR(ReadState(storage, folder, state, digests));
+  return state;
+}
+
+absl::StatusOr<Checkpoint> ReadCheckpoint(Storage& storage, const std::string& folder) {
   Checkpoint checkpoint;
   DigestByFile digests;
-  absl::Status parsed = ParseState(*text, checkpoint.state, digests);
-  if (!parsed.ok()) return BadFile(folder, kState, std::string(parsed.message()));
+  RETURN_IF_ERROR(ReadState(storage, folder, checkpoint.state, digests));
   VerifiedReader reader(storage, folder, digests);
   ASSIGN_OR_RETURN(std::string config, reader.ReadText(kConfig, kMaxConfigBytes));
   ASSIGN_OR_RETURN(checkpoint.shape, FromConfigJson(config));

@@ -81,6 +81,9 @@ absl::Status WriteCheckpoint(Storage& storage, const std::string& folder,
 // shorter, longer or has another digest, or when the parts disagree.
 absl::StatusOr<Checkpoint> ReadCheckpoint(Storage& storage, const std::string& folder);
 
+// What a checkpoint says of itself; the other files are not looked at. Errors as above.
+absl::StatusOr<CheckpointState> ReadCheckpointState(Storage& storage, const std::string& folder);
+
 // Paths of the finished checkpoints below `parent`, newest round first. Their contents are not
 // checked.
 std::vector<std::string> ListCheckpoints(Storage& storage, const std::string& parent);

@@ -14,12 +14,12 @@ constexpr double kStandardDeviation = 0.02;
 
 class TableBuilder {
  public:
-  void Norm(const std::string& name, uint64_t size) {
-    Add({name, {size}, ParameterClass::kNorm, 0, 0, InitialRule::kOnes, 0});
+  void Norm(const std::string& name, uint64_t size, int32_t layer) {
+    Add({name, {size}, ParameterClass::kNorm, 0, 0, InitialRule::kOnes, 0, layer});
   }
   void Matrix(const std::string& name, uint64_t rows, uint64_t columns, ParameterClass kind,
-              double standard_deviation) {
-    Add({name, {rows, columns}, kind, 0, 0, InitialRule::kNormal, standard_deviation});
+              double standard_deviation, int32_t layer) {
+    Add({name, {rows, columns}, kind, 0, 0, InitialRule::kNormal, standard_deviation, layer});
   }
   ParameterTable Take() { return std::move(table_); }
 
@@ -40,7 +40,7 @@ struct LayerMatrix {
   bool residual;  // writes to the residual stream
 };
 
-std::string LayerName(uint32_t layer, const char* what) {
+std::string LayerName(int32_t layer, const char* what) {
   return absl::StrCat("model.layers.", layer, ".", what, ".weight");
 }
 
@@ -59,15 +59,17 @@ ParameterTable MakeParameterTable(const LlamaShape& s) {
   const uint64_t d = s.hidden_size;
   const uint64_t kv = s.key_value_size();
   const uint64_t ffn = s.intermediate_size;
+  const auto layers = static_cast<int32_t>(s.num_hidden_layers);
   TableBuilder table;
   table.Matrix("model.embed_tokens.weight", s.vocab_size, d, ParameterClass::kEmbedding,
-               kStandardDeviation);
+               kStandardDeviation, -1);
   if (!s.tie_word_embeddings) {
-    table.Matrix("lm_head.weight", s.vocab_size, d, ParameterClass::kHead, kStandardDeviation);
+    table.Matrix("lm_head.weight", s.vocab_size, d, ParameterClass::kHead, kStandardDeviation,
+                 layers);
   }
-  table.Norm("model.norm.weight", d);
+  table.Norm("model.norm.weight", d, layers);
   for (const char* norm : {"input_layernorm", "post_attention_layernorm"}) {
-    for (uint32_t l = 0; l < s.num_hidden_layers; ++l) table.Norm(LayerName(l, norm), d);
+    for (int32_t l = 0; l < layers; ++l) table.Norm(LayerName(l, norm), d, l);
   }
   const LayerMatrix matrices[] = {
       {"self_attn.q_proj", d, d, false},  {"self_attn.k_proj", kv, d, false},
@@ -77,9 +79,9 @@ ParameterTable MakeParameterTable(const LlamaShape& s) {
   };
   const double residual_deviation = kStandardDeviation / std::sqrt(2.0 * s.num_hidden_layers);
   for (const LayerMatrix& m : matrices) {
-    for (uint32_t l = 0; l < s.num_hidden_layers; ++l) {
+    for (int32_t l = 0; l < layers; ++l) {
       table.Matrix(LayerName(l, m.name), m.rows, m.columns, ParameterClass::kMatrix,
-                   m.residual ? residual_deviation : kStandardDeviation);
+                   m.residual ? residual_deviation : kStandardDeviation, l);
     }
   }
   return table.Take();

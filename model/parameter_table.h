@@ -28,6 +28,7 @@ struct Parameter {
   uint64_t elements = 0;  // product of the shape
   InitialRule initial = InitialRule::kNormal;
   double standard_deviation = 0;  // kNormal only
+  int32_t layer = -1;  // block; -1 before the first one, the number of blocks after the last one
   bool operator==(const Parameter&) const = default;
 };
 

@@ -51,6 +51,8 @@ TEST(ParameterTable, NamesShapesAndOrderOfAGroupedQueryModel) {
     EXPECT_EQ(std::tie(p.name, p.shape, p.parameter_class), expected[k]) << p.name;
     EXPECT_EQ(p.offset, offset) << p.name;
     EXPECT_EQ(p.elements, p.shape[0] * (p.shape.size() == 2 ? p.shape[1] : 1));
+    const bool inside = p.name.starts_with("model.layers.");
+    EXPECT_EQ(p.layer, inside ? p.name[13] - '0' : k == 0 ? -1 : 2) << p.name;
     EXPECT_EQ(p.initial == InitialRule::kOnes, p.parameter_class == ParameterClass::kNorm);
     offset += p.elements;
   }

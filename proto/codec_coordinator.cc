@@ -56,12 +56,14 @@ static void ToProto(const OutcomeView& in, wire::OutcomeView* out) {
   out->set_fragment(in.fragment.value);
   out->set_decided(in.decided.value);
   ToProto(in.included, out->mutable_included());
+  ToProto(in.dropped, out->mutable_dropped());
 }
 
 static absl::Status FromProto(const wire::OutcomeView& in, OutcomeView* out) {
   out->fragment = {in.fragment()};
   out->decided = {in.decided()};
-  return FromProto(in.included(), &out->included);
+  RETURN_IF_ERROR(FromProto(in.included(), &out->included));
+  return FromProto(in.dropped(), &out->dropped);
 }
 
 static void ToProto(const WorkRequest& in, wire::WorkRequest* out) {

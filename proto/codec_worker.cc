@@ -99,10 +99,14 @@ absl::Status FromProto(const wire::RequestDone& in, RequestDone* out) {
   return absl::OkStatus();
 }
 
-void ToProto(const Leave& in, wire::Leave* out) { out->set_reason(in.reason); }
+void ToProto(const Leave& in, wire::Leave* out) {
+  out->set_reason(in.reason);
+  out->set_hand_in(in.hand_in);
+}
 
 absl::Status FromProto(const wire::Leave& in, Leave* out) {
   out->reason = in.reason();
+  out->hand_in = in.hand_in();
   return absl::OkStatus();
 }
 

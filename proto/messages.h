@@ -115,10 +115,11 @@ struct RequestDone {
   auto operator<=>(const RequestDone&) const = default;
 };
 
-// A planned leave. The worker stays until it hears that its session is over, or a short time is
-// over.
+// A planned leave. The worker repeats it until it hears that its session is over, or a short time
+// is over.
 struct Leave {
   std::string reason;
+  bool hand_in = false;  // not yet: it trains no more, but what it has trained shall be included
   auto operator<=>(const Leave&) const = default;
 };
 
@@ -230,6 +231,7 @@ struct OutcomeView {
   RoundId decided;  // every round up to this one is committed or aborted
   ContributionId
       included;  // last included contribution of this key in this generation (session 0: none)
+  ContributionId dropped;  // this session's, carried over too often: its progress is void
   auto operator<=>(const OutcomeView&) const = default;
 };
 

@@ -82,6 +82,12 @@ struct RoundSection {
   double quorum = 0.75;
   uint32_t carry = 2;
   double grace = 0.5;  // wait this share of the time the quorum took for the others
+  // The participation contract, of every round: these workers are included (names, separated by
+  // commas), with at least so many tokens together. Broken: "stop" ends the run; "degrade" goes on,
+  // but the run ends without success.
+  std::string required_workers;
+  uint64_t min_tokens = 0;
+  std::string broken_contract = "stop";
   auto operator<=>(const RoundSection&) const = default;
 };
 

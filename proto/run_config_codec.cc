@@ -62,7 +62,8 @@ void VisitFields(F& f, Config& c) {
   Each(f, c.sync.inner_steps, c.sync.fragments, c.sync.overlap_steps, c.sync.codec,
        c.sync.codec_down, c.sync.error_feedback, c.sync.outer_lr, c.sync.outer_momentum,
        c.sync.weights);
-  Each(f, c.round.quorum, c.round.carry, c.round.grace);
+  Each(f, c.round.quorum, c.round.carry, c.round.grace, c.round.required_workers,
+       c.round.min_tokens, c.round.broken_contract);
   Each(f, c.network.listen, c.network.advertise, c.network.http);
   Each(f, c.checkpoint.every_rounds, c.checkpoint.keep);
 }

@@ -35,7 +35,7 @@ Assignment SampleAssignment() {
                 0x3F19999A,
                 Filled<32>(9)}};
   a.rounds = {{{13}, {1}, {41}, 30}};
-  a.outcomes = {{{1}, {12}, {{17}, 4}}};
+  a.outcomes = {{{1}, {12}, {{17}, 4}, {{18}, 2}}};
   a.leases = {{{100}, 4096, 8192}, {{101}, 16384, 20000}};
   a.requests = {{{8}, RequestKind::kSample, {40}, std::string("def \xFF\x00(", 7), 64}};
   return a;
@@ -70,7 +70,7 @@ std::vector<Message> SampleBodies() {
       beat,
       ready,
       RequestDone{{8}, 1.75, 4096, std::string("\xFE\x00\x80", 3), "out of memory"},
-      Leave{"told to finish"},
+      Leave{"told to finish", true},
       fetch,
       FetchRefused{SampleObject(ObjectKind::kState).id, "gone"},
       Refused{RefusalCode::kWrongGeneration, "another generation"},

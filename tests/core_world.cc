@@ -12,34 +12,38 @@ namespace {
 constexpr uint64_t kParameters = 100;
 constexpr Generation kGeneration{1, 42};
 
-ObjectInfo Snapshot(const Generation& g, Version v, const Digest& hash) {
-  return {.id = {ObjectKind::kState, g, FragmentId{0}, v, {}},
-          .chunks = 1,
-          .bytes = 8 * kParameters,
-          .root = hash};
-}
 }  // namespace
 
-RunConfig SmallConfig() {
+ObjectInfo CoreWorld::Snapshot(const Generation& g, FragmentId fragment, Version v) {
+  return {.id = {ObjectKind::kState, g, fragment, v, {}},
+          .chunks = 1,
+          .bytes = 8 * kParameters,
+          .root = HashOf(fragment, v)};
+}
+
+RunConfig SmallConfig(uint32_t fragments) {
   RunConfig c;
   c.run.rounds = 3;
   c.run.min_workers = 2;
   c.sync.inner_steps = 4;
+  c.sync.fragments = fragments;
   c.data.sequence_length = 128;
   c.train.per_device_train_batch_size = 8;
   c.checkpoint.every_rounds = 2;
   return c;
 }
 
-Digest CoreWorld::HashOf(Version v) { return Blake2b("state " + std::to_string(v.value)); }
+Digest CoreWorld::HashOf(FragmentId fragment, Version v) {
+  return Blake2b("state " + std::to_string(fragment.value) + " " + std::to_string(v.value));
+}
 
 CoreWorld::CoreWorld(const RunConfig& config, uint64_t positions) : config_(config) {
   coordinator_ = std::make_unique<Coordinator>(config);
-  RunStarted begin{.run_id = "0000000000000001",
-                   .generation = kGeneration,
-                   .parameters = kParameters,
-                   .positions = positions,
-                   .snapshot = Snapshot(kGeneration, Version{0}, HashOf(Version{0}))};
+  RunStarted begin{.run_id = "0000000000000001", .generation = kGeneration, .positions = positions};
+  for (uint64_t f = 0; f < config.sync.fragments; ++f) {
+    begin.elements.push_back(kParameters);
+    begin.snapshots.push_back(Snapshot(kGeneration, FragmentId{f}, Version{0}));
+  }
   Record record{Timestamp{}, begin};
   State state;
   Coordinator::Apply(state, record);
@@ -57,18 +61,23 @@ int CoreWorld::AddWorker(uint8_t key) {
   p.core = std::make_unique<Worker>(identity);
   workers_.push_back(std::move(p));
   const int i = static_cast<int>(workers_.size()) - 1;
-  Feed(AllowEvent{workers_[i].key, "w"});
+  Feed(AllowEvent{workers_[i].key, identity.name});
   FeedWorker(i, WorkerConnected{});
   return i;
 }
 
 void CoreWorld::KillWorker(int i) {
   workers_.at(i).alive = false;
-  const SessionId session = workers_.at(i).core->session();
-  Feed(SilentEvent{session});
+  Silence({i});
 }
 
-void CoreWorld::LeaveWorker(int i) { FeedWorker(i, LeaveWanted{"test"}); }
+void CoreWorld::Silence(std::vector<int> workers) {
+  SilentEvent silent;
+  for (int i : workers) silent.sessions.push_back(workers_.at(i).core->session());
+  Feed(silent);
+}
+
+void CoreWorld::LeaveWorker(int i, bool hand_in) { FeedWorker(i, LeaveWanted{"test", hand_in}); }
 
 void CoreWorld::RestartCoordinator() {
   State state;
@@ -93,20 +102,21 @@ void CoreWorld::Tick(Duration step) {
   for (size_t i = 0; i < workers_.size(); ++i) {
     WorkerProcess& w = workers_[i];
     if (!w.alive || w.exit) continue;
-    FeedWorker(static_cast<int>(i), WorkerTick{});
-    // The heartbeat's part of the shell: a stated version, and the Assignment as its answer.
+    // The heartbeat's part of the shell: stated versions, and the Assignment as its answer.
     const SessionId session = w.core->session();
-    if (session.value == 0) continue;
+    if (session.value == 0) {
+      FeedWorker(static_cast<int>(i), WorkerTick{});
+      continue;
+    }
     if (auto refused = coordinator_->WhyNotLive(session)) {
       SendTo(static_cast<int>(i), *refused);
       continue;
     }
-    if (w.core->state()) {
-      w.stated = w.core->state()->version;
-      Feed(StatedEvent{session, *w.core->state()});
-    }
+    w.stated = w.core->states();
+    if (!w.stated.empty()) Feed(StatedEvent{session, w.stated});
     if (!coordinator_->WhyNotLive(session))
       SendTo(static_cast<int>(i), coordinator_->AssignmentFor(session, w.stated));
+    FeedWorker(static_cast<int>(i), WorkerTick{});
   }
   Deliver();
 }
@@ -114,7 +124,7 @@ void CoreWorld::Tick(Duration step) {
 void CoreWorld::RunUntil(uint64_t version, int max_ticks) {
   step_limit_ = version;
   Deliver();
-  for (int i = 0; i < max_ticks && state().version.value < version; ++i) Tick(Milliseconds(500));
+  for (int i = 0; i < max_ticks && this->version() < version; ++i) Tick(Milliseconds(500));
 }
 
 void CoreWorld::Deliver() {
@@ -128,7 +138,7 @@ void CoreWorld::Deliver() {
     for (size_t i = 0; i < workers_.size(); ++i) {
       WorkerProcess& w = workers_[i];
       if (w.answers.empty() || !w.alive || !may_answer(static_cast<int>(i))) continue;
-      const bool hold = state().version.value >= step_limit_ || !may_step(static_cast<int>(i));
+      const bool hold = version() >= step_limit_ || !may_step(static_cast<int>(i));
       if (std::holds_alternative<StepDone>(w.answers.front()) && hold) continue;
       WorkerEvent answer = std::move(w.answers.front());
       w.answers.pop_front();
@@ -153,7 +163,7 @@ int CoreWorld::WorkerOf(SessionId session) const {
   return -1;
 }
 
-void CoreWorld::Feed(EventBody body) {
+Effects CoreWorld::Feed(EventBody body) {
   Effects effects = coordinator_->Step(Event{now_, std::move(body)});
   LONGHAUL_CHECK(effects.fatal.empty(), "the journal is not behind");
   for (const Record& r : effects.records) {
@@ -180,30 +190,37 @@ void CoreWorld::Feed(EventBody body) {
     }
   }
   for (const Request& request : effects.requests) Do(request);
+  return effects;
 }
 
 void CoreWorld::Do(const Request& request) {
   if (const auto* r = std::get_if<ExpectContribution>(&request)) {
     if (reducer_works)
-      queue_.push_back([this, id = r->object.id.contribution] { Feed(HeldEvent{id}); });
+      queue_.push_back([this, id = r->object.id] {
+        Feed(HeldEvent{id.fragment, id.contribution});
+      });
   } else if (const auto* r = std::get_if<ReduceRound>(&request)) {
+    if (!reducer_closes) return;
     ObjectInfo aggregate{
-        .id = {ObjectKind::kAggregate, state().generation, FragmentId{0}, r->version, {}},
+        .id = {ObjectKind::kAggregate, state().generation, r->fragment, r->version, {}},
         .chunks = 1};
     aggregate.root = Blake2b("aggregate " + std::to_string(r->version.value));
     queue_.push_back([this, r = *r, aggregate] {
-      const uint64_t before = state().version.value;
-      Feed(PreparedEvent{r.round, r.attempt, aggregate, HashOf(r.version)});
-      if (state().version.value == before) return;
+      const Version before = state().fragment(r.fragment).version;
+      Feed(PreparedEvent{r.fragment, r.round, r.attempt, aggregate, HashOf(r.fragment, r.version)});
+      if (state().fragment(r.fragment).version == before) return;
       for (const auto& [id, weight] : r.included) {
         for (const LeaseRange& l : leases_of_.at(id)) {
-          for (uint64_t p = l.from; p < l.to; ++p) ++committed[p];
+          for (uint64_t p = l.from; p < l.to; ++p) ++committed[r.fragment][p];
         }
       }
     });
   } else if (const auto* r = std::get_if<StoreCheckpoint>(&request)) {
-    queue_.push_back([this, v = r->version] {
-      Feed(CheckpointEvent{Snapshot(state().generation, v, HashOf(v)), v});
+    queue_.push_back([this, versions = r->versions] {
+      CheckpointEvent done{{}, versions};
+      for (uint64_t f = 0; f < versions.size(); ++f)
+        done.snapshots.push_back(Snapshot(state().generation, FragmentId{f}, versions[f]));
+      Feed(done);
     });
   }
 }
@@ -233,8 +250,8 @@ void CoreWorld::Receive(int i, const Message& message) {
     Feed(ContributionEvent{session, *ready});
   } else if (const auto* done = std::get_if<RequestDone>(&message)) {
     Feed(RequestDoneEvent{session, *done});
-  } else if (std::holds_alternative<Leave>(message)) {
-    Feed(LeaveEvent{session});
+  } else if (const auto* leave = std::get_if<Leave>(&message)) {
+    Feed(LeaveEvent{session, leave->hand_in});
   }
 }
 
@@ -246,16 +263,18 @@ void CoreWorld::Answer(int i, const WorkerRequest& request) {
   } else if (const auto* r = std::get_if<FetchObject>(&request)) {
     answer(ObjectFetched{r->object.id});
   } else if (const auto* r = std::get_if<LoadState>(&request)) {
-    answer(StateLoaded{{FragmentId{0}, r->object.id.version, HashOf(r->object.id.version)}});
+    const ObjectId& id = r->object.id;
+    answer(StateLoaded{{id.fragment, id.version, HashOf(id.fragment, id.version)}});
   } else if (const auto* r = std::get_if<ApplyCommit>(&request)) {
-    answer(CommitApplied{{FragmentId{0}, r->commit.version, HashOf(r->commit.version)}});
+    const CommitView& c = r->commit;
+    answer(CommitApplied{{c.fragment, c.version, HashOf(c.fragment, c.version)}});
   } else if (std::holds_alternative<TrainStep>(request)) {
     const double l = loss(i);
     answer(StepDone{l, std::isfinite(l)});
   } else if (const auto* r = std::get_if<CodeContribution>(&request)) {
     const uint64_t bytes = FindCodec(CodecId::kInt8)->EncodedBytes(kParameters);
     answer(ContributionCoded{
-        {.id = {ObjectKind::kContribution, r->generation, FragmentId{0}, r->base, r->id},
+        {.id = {ObjectKind::kContribution, r->generation, r->fragment, r->base, r->id},
          .chunks = 1,
          .bytes = bytes,
          .root = Blake2b("contribution")}});

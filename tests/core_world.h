@@ -23,16 +23,22 @@ class CoreWorld {
   // A new worker process; `key` names its owner (the same key twice: two processes of one owner).
   int AddWorker(uint8_t key);
   void KillWorker(int worker);  // its session falls silent
-  void LeaveWorker(int worker);
+  void LeaveWorker(int worker, bool hand_in = false);
+  void Silence(std::vector<int> workers);  // the shell finds all these silent now
   // The coordinator's process dies and comes back from its journal.
   void RestartCoordinator();
-  // Delivers and ticks until `version` is committed; nobody trains beyond it. Gives up after
-  // max_ticks.
+  // Delivers and ticks until `version` of every fragment is committed; nobody trains beyond it.
+  // Gives up after max_ticks.
   void RunUntil(uint64_t version, int max_ticks = 1000);
   void Tick(Duration step);
   void Deliver();
 
   const State& state() const { return coordinator_->state(); }
+  uint64_t version() const { return state().lowest_version().value; }
+  std::string WaitingFor() const { return coordinator_->WaitingFor(); }
+  Timestamp now() const { return now_; }
+  // As the shell would call it; the effects are carried out.
+  Effects Feed(EventBody body);
   const Worker& worker(int i) const { return *workers_.at(i).core; }
   const std::optional<ExitWorker>& exit_of(int i) const { return workers_.at(i).exit; }
   const std::vector<std::string>& journal() const { return journal_; }
@@ -44,8 +50,9 @@ class CoreWorld {
   std::function<bool(int worker)> may_answer = [](int) { return true; };
   std::function<double(int worker)> loss = [](int) { return 1.0; };
   bool reducer_works = true;
-  // What was trained and committed: position -> how often.
-  std::map<uint64_t, int> committed;
+  bool reducer_closes = true;  // false: it holds, but never adds up
+  // What was trained and committed on each fragment: position -> how often.
+  std::map<FragmentId, std::map<uint64_t, int>> committed;
   // Steps of every included contribution, in commit order.
   std::vector<uint64_t> included_steps;
 
@@ -55,18 +62,18 @@ class CoreWorld {
     std::unique_ptr<Worker> core;
     bool alive = true;
     std::optional<ExitWorker> exit;
-    std::optional<Version> stated;
+    std::vector<FragmentState> stated;
     std::deque<WorkerEvent> answers;
   };
 
-  void Feed(EventBody body);
   void FeedWorker(int i, const WorkerEvent& event);
   void Receive(int i, const Message& message);
   void Answer(int i, const WorkerRequest& request);
   void Do(const Request& request);
   void SendTo(int i, const Message& message);
   int WorkerOf(SessionId session) const;
-  static Digest HashOf(Version version);
+  static Digest HashOf(FragmentId fragment, Version version);
+  static ObjectInfo Snapshot(const Generation& g, FragmentId fragment, Version v);
 
   RunConfig config_;
   std::unique_ptr<Coordinator> coordinator_;
@@ -81,6 +88,6 @@ class CoreWorld {
   std::map<ContributionId, uint64_t> steps_of_;
 };
 
-RunConfig SmallConfig();
+RunConfig SmallConfig(uint32_t fragments = 1);
 
 }  // namespace longhaul

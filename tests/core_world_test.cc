@@ -14,37 +14,58 @@ using testing::HasSubstr;
 using testing::Not;
 
 void ExpectExactlyOnce(const CoreWorld& world) {
-  for (const auto& [position, times] : world.committed)
-    ASSERT_EQ(times, 1) << "position " << position;
-  EXPECT_EQ(world.state().ledger.totals().committed, world.committed.size());
-  EXPECT_EQ(world.state().ledger.totals().Sum(), world.state().ledger.total());
+  const LeaseBook& leases = world.state().leases;
+  for (const auto& [fragment, committed] : world.committed) {
+    for (const auto& [position, times] : committed)
+      ASSERT_EQ(times, 1) << "fragment " << fragment.value << " position " << position;
+    EXPECT_EQ(leases.totals(fragment).committed, committed.size());
+    EXPECT_EQ(leases.totals(fragment).Sum(), leases.total());
+  }
 }
 
-TEST(Cores, TwoWorkersFinishARun) {
-  CoreWorld world(SmallConfig());
+const EnrolledWorker& WorkerNamed(const CoreWorld& world, const std::string& name) {
+  for (const auto& [key, worker] : world.state().workers) {
+    if (worker.name == name) return worker;
+  }
+  ADD_FAILURE() << "no worker " << name;
+  return world.state().workers.begin()->second;
+}
+
+// Every scenario holds for one fragment and for several in flight.
+class Cores : public testing::TestWithParam<uint32_t> {
+ protected:
+  RunConfig Config() const { return SmallConfig(GetParam()); }
+};
+INSTANTIATE_TEST_SUITE_P(Fragments, Cores, testing::Values(1, 3),
+                         testing::PrintToStringParamName());
+
+TEST_P(Cores, TwoWorkersFinishARun) {
+  CoreWorld world(Config());
   world.AddWorker(1);
   world.AddWorker(2);
   world.RunUntil(3);
   world.Tick(Seconds(1));
   world.Tick(Seconds(1));
-  EXPECT_EQ(world.state().phase, Phase::kFinished);
+  EXPECT_EQ(world.state().phase, Phase::kFinished) << world.WaitingFor();
   EXPECT_TRUE(world.exit_of(0).has_value() && world.exit_of(0)->success);
-  EXPECT_EQ(world.committed.size(), 3u * 2 * 4);
+  if (GetParam() == 1) {
+    EXPECT_EQ(world.committed.at(FragmentId{0}).size(), 3u * 2 * 4);
+  }
   EXPECT_EQ(world.worker(0).hash_mismatches(), 0u);
   ExpectExactlyOnce(world);
 }
 
-TEST(Cores, NoRoundOpensBeforeEnoughWorkersAreReady) {
-  CoreWorld world(SmallConfig());
+TEST_P(Cores, NoRoundOpensBeforeEnoughWorkersAreReady) {
+  CoreWorld world(Config());
   world.AddWorker(1);
   world.RunUntil(1, 20);
   EXPECT_EQ(world.state().phase, Phase::kWaiting);
-  EXPECT_EQ(world.state().version.value, 0u);
+  EXPECT_EQ(world.version(), 0u);
 }
 
-TEST(Cores, ARestartOfTheCoordinatorAfterEveryRecordChangesNothing) {
+TEST_P(Cores, ARestartOfTheCoordinatorAfterEveryRecordChangesNothing) {
   // Quorum = all, so that the include lists are the same however often it restarts.
-  RunConfig config = SmallConfig();
+  RunConfig config = Config();
   config.round.quorum = 1.0;
   CoreWorld plain(config);
   plain.AddWorker(1);
@@ -55,36 +76,36 @@ TEST(Cores, ARestartOfTheCoordinatorAfterEveryRecordChangesNothing) {
   restarted.AddWorker(1);
   restarted.AddWorker(2);
   size_t seen = 0;
-  for (int i = 0; i < 300 && restarted.state().version.value < 3; ++i) {
+  for (int i = 0; i < 300 && restarted.version() < 3; ++i) {
     if (restarted.journal().size() != seen) restarted.RestartCoordinator();
     seen = restarted.journal().size();
     restarted.Tick(Milliseconds(300));
   }
-  EXPECT_EQ(restarted.state().version.value, 3u);
-  EXPECT_EQ(restarted.state().state_hash, plain.state().state_hash);
+  EXPECT_EQ(restarted.version(), 3u);
+  EXPECT_EQ(restarted.state().fragments[0].state_hash, plain.state().fragments[0].state_hash);
   EXPECT_EQ(restarted.committed, plain.committed);
   ExpectExactlyOnce(restarted);
 }
 
-TEST(Cores, AKilledWorkersDataReturnsAndItsRejoiningProcessGoesOn) {
-  RunConfig config = SmallConfig();
+TEST_P(Cores, AKilledWorkersDataReturnsAndItsRejoiningProcessGoesOn) {
+  RunConfig config = Config();
   config.run.rounds = 8;
   CoreWorld world(config);
   for (uint8_t k = 1; k <= 4; ++k) world.AddWorker(k);
   world.RunUntil(2);
   world.KillWorker(2);
-  EXPECT_EQ(world.state().ledger.LeasesOf(world.worker(2).session()).size(), 0u);
+  EXPECT_EQ(world.state().leases.LeasesOf(world.worker(2).session()).size(), 0u);
   world.RunUntil(5);
   const int again = world.AddWorker(3);
   world.RunUntil(8);
-  EXPECT_EQ(world.state().version.value, 8u);
-  ASSERT_TRUE(world.worker(again).state().has_value());
-  EXPECT_GT(world.worker(again).state()->version.value, 5u);
+  EXPECT_EQ(world.version(), 8u);
+  ASSERT_EQ(world.worker(again).states().size(), GetParam());
+  EXPECT_GT(world.worker(again).states()[0].version.value, 5u);
   ExpectExactlyOnce(world);
 }
 
-TEST(Cores, ASecondProcessWithTheSameKeySupersedesTheFirst) {
-  CoreWorld world(SmallConfig());
+TEST_P(Cores, ASecondProcessWithTheSameKeySupersedesTheFirst) {
+  CoreWorld world(Config());
   const int first = world.AddWorker(1);
   world.AddWorker(2);
   world.RunUntil(1);
@@ -92,29 +113,28 @@ TEST(Cores, ASecondProcessWithTheSameKeySupersedesTheFirst) {
   world.RunUntil(3);
   ASSERT_TRUE(world.exit_of(first).has_value());
   EXPECT_EQ(world.exit_of(first)->refusal, RefusalCode::kSuperseded);
-  EXPECT_EQ(world.state().version.value, 3u);
+  EXPECT_EQ(world.version(), 3u);
   ExpectExactlyOnce(world);
 }
 
-TEST(Cores, ASlowWorkerIsNotWaitedForBeyondTheGraceAndItsWorkGoesInLater) {
-  RunConfig config = SmallConfig();
+TEST_P(Cores, ASlowWorkerIsNotWaitedForBeyondTheGraceAndItsWorkGoesInLater) {
+  RunConfig config = Config();
   config.run.rounds = 8;
   CoreWorld world(config);
   for (uint8_t k = 1; k <= 4; ++k) world.AddWorker(k);
   bool slow = true;
   world.may_step = [&](int i) { return i != 3 || !slow; };
   world.RunUntil(2);
-  EXPECT_EQ(world.state().version.value, 2u);
+  EXPECT_EQ(world.version(), 2u);
   slow = false;
   world.RunUntil(6);
-  EXPECT_EQ(world.state().version.value, 6u);
-  EXPECT_GT(world.state().workers.at(world.state().sessions.at(SessionId{4}).key).included.sequence,
-            0u);
+  EXPECT_EQ(world.version(), 6u);
+  EXPECT_GT(WorkerNamed(world, "w4").included[0].sequence, 0u);
   ExpectExactlyOnce(world);
 }
 
-TEST(Cores, ALossThatIsNotFiniteIsRefusedAndTheRunGoesOn) {
-  RunConfig config = SmallConfig();
+TEST_P(Cores, ALossThatIsNotFiniteIsRefusedAndTheRunGoesOn) {
+  RunConfig config = Config();
   config.run.rounds = 4;
   CoreWorld world(config);
   for (uint8_t k = 1; k <= 4; ++k) world.AddWorker(k);
@@ -125,31 +145,31 @@ TEST(Cores, ALossThatIsNotFiniteIsRefusedAndTheRunGoesOn) {
   world.RunUntil(1);
   broken = false;
   world.RunUntil(4);
-  EXPECT_EQ(world.state().version.value, 4u);
+  EXPECT_EQ(world.version(), 4u);
   EXPECT_THAT(world.JournalText(), Contains(HasSubstr("refused: its loss is not finite")));
   EXPECT_FALSE(world.exit_of(1).has_value() && !world.exit_of(1)->success);
   ExpectExactlyOnce(world);
 }
 
-TEST(Cores, ARoundWithoutQuorumIsAbortedAndItsDataTrainsInALaterOne) {
-  RunConfig config = SmallConfig();
+TEST_P(Cores, ARoundWithoutQuorumIsAbortedAndItsDataTrainsInALaterOne) {
+  RunConfig config = Config();
   config.round.quorum = 1.0;
   CoreWorld world(config);
   for (uint8_t k = 1; k <= 3; ++k) world.AddWorker(k);
   world.may_step = [](int i) { return i != 2; };
   world.RunUntil(1, 5);
-  ASSERT_TRUE(world.state().round.has_value());
-  ASSERT_EQ(world.state().round->members.size(), 3u);
+  ASSERT_TRUE(world.state().fragments[0].round.has_value());
+  ASSERT_EQ(world.state().fragments[0].round->members.size(), 3u);
   world.KillWorker(2);
   world.may_step = [](int) { return true; };
   world.RunUntil(3);
   EXPECT_THAT(world.JournalText(), Contains(HasSubstr("aborted: too few members")));
-  EXPECT_EQ(world.state().version.value, 3u);
+  EXPECT_EQ(world.version(), 3u);
   ExpectExactlyOnce(world);
 }
 
-TEST(Cores, ProgressThatALastRoundsAbortLeftOverGoesOutInTheNext) {
-  RunConfig config = SmallConfig();
+TEST_P(Cores, ProgressThatALastRoundsAbortLeftOverGoesOutInTheNext) {
+  RunConfig config = Config();
   config.round.quorum = 1.0;
   CoreWorld world(config);
   world.AddWorker(1);
@@ -163,12 +183,12 @@ TEST(Cores, ProgressThatALastRoundsAbortLeftOverGoesOutInTheNext) {
   EXPECT_THAT(world.JournalText(), Contains(HasSubstr("aborted")));
   broken = false;
   world.RunUntil(3, 20);
-  EXPECT_EQ(world.state().version.value, 3u);
+  EXPECT_EQ(world.version(), 3u);
   ExpectExactlyOnce(world);
 }
 
-TEST(Cores, AWorkerThatFellBehindTheKeptCommitsLoadsTheSnapshotAndGoesOn) {
-  RunConfig config = SmallConfig();
+TEST_P(Cores, AWorkerThatFellBehindTheKeptCommitsLoadsTheSnapshotAndGoesOn) {
+  RunConfig config = Config();
   config.run.rounds = 9;
   config.round.quorum = 0.6;
   CoreWorld world(config);
@@ -177,33 +197,249 @@ TEST(Cores, AWorkerThatFellBehindTheKeptCommitsLoadsTheSnapshotAndGoesOn) {
   bool frozen = true;
   world.may_answer = [&](int i) { return i != 2 || !frozen; };
   world.RunUntil(6);
-  ASSERT_EQ(world.state().version.value, 6u);
-  ASSERT_LT(world.worker(2).state()->version, world.state().oldest_snapshot);
+  ASSERT_EQ(world.version(), 6u);
+  ASSERT_LT(world.worker(2).states()[0].version, world.state().fragments[0].oldest_snapshot);
   frozen = false;
   world.RunUntil(8);
-  ASSERT_TRUE(world.worker(2).state().has_value());
-  EXPECT_GT(world.worker(2).state()->version.value, 6u);
+  ASSERT_EQ(world.worker(2).states().size(), GetParam());
+  EXPECT_GT(world.worker(2).states()[0].version.value, 6u);
   const auto& session = world.state().sessions.at(world.worker(2).session());
-  EXPECT_GT(world.state().workers.at(session.key).included.sequence, 1u);
+  EXPECT_GT(world.state().workers.at(session.key).included[0].sequence, 1u);
   ExpectExactlyOnce(world);
 }
 
-TEST(Cores, APlannedLeaveReturnsTheLeasesAtOnce) {
-  RunConfig config = SmallConfig();
+TEST_P(Cores, APlannedLeaveReturnsTheLeasesAtOnce) {
+  RunConfig config = Config();
   config.run.rounds = 5;
   CoreWorld world(config);
   for (uint8_t k = 1; k <= 3; ++k) world.AddWorker(k);
   world.RunUntil(1);
   world.LeaveWorker(2);
   world.RunUntil(5);
-  EXPECT_EQ(world.state().version.value, 5u);
+  EXPECT_EQ(world.version(), 5u);
   ASSERT_TRUE(world.exit_of(2).has_value());
   EXPECT_TRUE(world.exit_of(2)->success);
   ExpectExactlyOnce(world);
 }
 
-TEST(Cores, WithoutARestartTheJournalFoldsToTheSameState) {
-  CoreWorld world(SmallConfig());
+TEST_P(Cores, APlannedLeaveHandsInWhatIsTrained) {
+  RunConfig config = Config();
+  config.run.rounds = 6;
+  config.sync.inner_steps = 12;
+  CoreWorld world(config);
+  for (uint8_t k = 1; k <= 3; ++k) world.AddWorker(k);
+  world.RunUntil(1);
+  int steps = 0;
+  world.may_step = [&](int i) { return i != 2 || ++steps <= 3; };  // stops in mid-round
+  world.RunUntil(2, 3);
+  const Session before = world.state().sessions.at(world.worker(2).session());
+  world.may_step = [](int) { return true; };
+  world.LeaveWorker(2, /*hand_in=*/true);
+  world.RunUntil(6, 40);
+  EXPECT_EQ(world.version(), 6u);
+  ASSERT_TRUE(world.exit_of(2).has_value());
+  EXPECT_TRUE(world.exit_of(2)->success);
+  const std::vector<ContributionId>& included = WorkerNamed(world, "w3").included;
+  for (size_t f = 0; f < included.size(); ++f) {
+    EXPECT_EQ(included[f].session, world.worker(2).session());
+    EXPECT_GT(included[f].sequence, before.fragments[f].last_sequence) << "fragment " << f;
+  }
+  ExpectExactlyOnce(world);
+}
+
+TEST_P(Cores, WhenMostFallSilentAtOnceNobodyExpiresForAWhile) {
+  RunConfig config = Config();
+  config.run.rounds = 6;
+  CoreWorld world(config);
+  for (uint8_t k = 1; k <= 6; ++k) world.AddWorker(k);
+  world.RunUntil(1);
+  world.Silence({0, 1, 2});
+  EXPECT_EQ(world.state().sessions.size(), 6u);
+  EXPECT_THAT(world.WaitingFor(), HasSubstr("many workers fell silent"));
+  world.Silence({});  // they are heard again
+  EXPECT_FALSE(world.state().frozen_until.has_value());
+  world.RunUntil(3);
+  EXPECT_EQ(world.version(), 3u);
+  world.Silence({0, 1, 2});
+  world.Tick(Seconds(300));  // the freeze is bounded
+  world.Silence({0, 1, 2});
+  EXPECT_EQ(world.state().sessions.size(), 3u);
+  ExpectExactlyOnce(world);
+}
+
+TEST_P(Cores, TwoOfSixThatFallSilentExpireAtOnce) {
+  CoreWorld world(Config());
+  for (uint8_t k = 1; k <= 6; ++k) world.AddWorker(k);
+  world.RunUntil(1);
+  world.Silence({4, 5});
+  EXPECT_EQ(world.state().sessions.size(), 4u);
+}
+
+TEST_P(Cores, ARunStopsWhenARequiredWorkerStaysAway) {
+  RunConfig config = Config();
+  config.round.required_workers = "w2, w3";
+  config.round.quorum = 0.5;
+  CoreWorld world(config);
+  for (uint8_t k = 1; k <= 3; ++k) world.AddWorker(k);
+  world.RunUntil(1);
+  EXPECT_EQ(world.version(), 1u);
+  world.KillWorker(2);
+  world.RunUntil(2, 20);
+  EXPECT_EQ(world.version(), 1u);
+  EXPECT_THAT(world.WaitingFor(), HasSubstr("required worker w3"));
+  world.Tick(Seconds(10'000));
+  EXPECT_EQ(world.state().phase, Phase::kStopped);
+  EXPECT_THAT(world.state().reason, HasSubstr("required worker w3"));
+}
+
+TEST_P(Cores, ADegradedRunGoesOnAndEndsWithoutSuccess) {
+  RunConfig config = Config();
+  config.round.min_tokens = 100'000'000;
+  config.round.broken_contract = "degrade";
+  CoreWorld world(config);
+  for (uint8_t k = 1; k <= 3; ++k) world.AddWorker(k);
+  world.RunUntil(1, 3);
+  EXPECT_EQ(world.version(), 0u);
+  world.Tick(Seconds(10'000));
+  world.RunUntil(3);
+  EXPECT_EQ(world.version(), 3u);
+  EXPECT_THAT(world.state().degraded, HasSubstr("round.min_tokens"));
+  ExpectExactlyOnce(world);
+}
+
+TEST_P(Cores, ARoundThatIsNeverAddedUpIsTriedAgainAndThenAborted) {
+  RunConfig config = Config();
+  CoreWorld world(config);
+  for (uint8_t k = 1; k <= 3; ++k) world.AddWorker(k);
+  world.reducer_closes = false;
+  world.RunUntil(1, 3);
+  for (uint32_t i = 0; i <= kMaxAttempts; ++i) world.Tick(Seconds(2'000));
+  EXPECT_THAT(world.JournalText(), Contains(HasSubstr("closed, attempt 2")));
+  EXPECT_THAT(world.JournalText(), Contains(HasSubstr("could not be added up in time")));
+  world.reducer_closes = true;
+  world.Tick(Seconds(2'000));
+  world.RunUntil(3);
+  EXPECT_EQ(world.version(), 3u);
+  ExpectExactlyOnce(world);
+}
+
+TEST_P(Cores, WhatTheReducerLostGoesOutWithTheNextContribution) {
+  RunConfig config = Config();
+  config.run.rounds = 5;
+  config.run.min_workers = 3;
+  config.round.quorum = 0.5;
+  CoreWorld world(config);
+  for (uint8_t k = 1; k <= 3; ++k) world.AddWorker(k);
+  world.reducer_closes = false;
+  world.RunUntil(1, 3);
+  const Round round = *world.state().fragments[0].round;
+  ASSERT_TRUE(round.closing.has_value());
+  ASSERT_EQ(round.closing->included.size(), 3u);
+  world.reducer_closes = true;
+  world.Feed(LostEvent{FragmentId{0}, round.id, 1, {round.closing->included[1]}});
+  world.RunUntil(5);
+  EXPECT_THAT(world.JournalText(), Contains(HasSubstr("closed, attempt 2")));
+  EXPECT_EQ(world.version(), 5u);
+  ExpectExactlyOnce(world);
+}
+
+TEST_P(Cores, ARollBackGoesBackToTheCheckpointAndTrainsTheDataAgain) {
+  RunConfig config = Config();
+  config.run.rounds = 8;
+  CoreWorld world(config);
+  for (uint8_t k = 1; k <= 3; ++k) world.AddWorker(k);
+  world.RunUntil(2);
+  RollBackEvent back{.generation = {2, 77}};
+  for (uint64_t f = 0; f < world.state().fragments.size(); ++f)
+    back.snapshots.push_back(world.state().fragments[f].snapshot);
+  for (ObjectInfo& snapshot : back.snapshots) snapshot.id.generation = back.generation;
+  ByteWriter ledger;
+  world.state().leases.Encode(ledger);
+  back.leases = ledger.str();
+  const RoundId last = world.state().last_round;
+  world.RunUntil(4);
+  world.Feed(back);
+  EXPECT_LT(world.version(), 4u);
+  world.committed.clear();
+  world.RunUntil(8);
+  EXPECT_EQ(world.version(), 8u);
+  EXPECT_GT(world.state().last_round, last);
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(world.worker(i).generation(), back.generation);
+}
+
+TEST_P(Cores, ARunEndsWhenItsDataIsUsedUp) {
+  RunConfig config = Config();
+  config.run.rounds = 1000;
+  CoreWorld world(config, /*positions=*/61);
+  for (uint8_t k = 1; k <= 3; ++k) world.AddWorker(k);
+  world.RunUntil(1000, 400);
+  EXPECT_EQ(world.state().phase, Phase::kFinished) << world.WaitingFor();
+  EXPECT_THAT(world.state().reason, HasSubstr("data is used up"));
+  ExpectExactlyOnce(world);
+  EXPECT_GE(world.committed.at(FragmentId{0}).size(), 50u);
+}
+
+TEST_P(Cores, MessagesThatDoNotFitAreIgnoredWithAReasonAndChangeNothing) {
+  RunConfig config = Config();
+  CoreWorld world(config);
+  for (uint8_t k = 1; k <= 3; ++k) world.AddWorker(k);
+  world.RunUntil(1);
+  const SessionId session = world.worker(0).session();
+  world.may_step = [](int) { return false; };
+  world.Tick(Seconds(1));
+  const Fragment& f = world.state().fragments[0];
+  ASSERT_TRUE(f.round.has_value());
+  const Ledger::Range lease = world.state().leases.LeasesOf(session).at(0);
+  ContributionReady good;
+  const ObjectSize size = CodedSize(config.sync.codec, f.elements);
+  good.object = {{ObjectKind::kContribution,
+                  world.state().generation,
+                  FragmentId{0},
+                  f.version,
+                  {session, 99}},
+                 size.chunks,
+                 size.bytes,
+                 Digest{}};
+  good.round = f.round->id;
+  good.base_hash = f.state_hash;
+  good.leases = {{lease.fence, lease.from, lease.from + 1}};
+  good.steps = 1;
+  good.loss = 1;
+  auto expect_ignored = [&](const char* what, auto change) {
+    ContributionEvent event{session, good};
+    change(event);
+    const std::string before = EncodeState(world.state());
+    const Effects effects = world.Feed(event);
+    EXPECT_EQ(effects.ignored.size(), 1u) << what;
+    EXPECT_TRUE(effects.records.empty()) << what;
+    EXPECT_EQ(EncodeState(world.state()), before) << what;
+  };
+  expect_ignored("fragment", [](auto& e) { e.ready.object.id.fragment = {77}; });
+  expect_ignored("session", [](auto& e) { e.session = {1234}; });
+  expect_ignored("old round", [](auto& e) { e.ready.round = {1}; });
+  expect_ignored("future round", [](auto& e) { e.ready.round = {999}; });
+  expect_ignored("kind", [](auto& e) { e.ready.object.id.kind = ObjectKind::kState; });
+  expect_ignored("generation", [](auto& e) { e.ready.object.id.generation.random ^= 1; });
+  expect_ignored("owner", [](auto& e) { e.ready.object.id.contribution.session = {1000}; });
+  expect_ignored("base", [](auto& e) { e.ready.object.id.version = {0}; });
+  expect_ignored("used number", [](auto& e) { e.ready.object.id.contribution.sequence = 1; });
+  expect_ignored("base hash", [](auto& e) { e.ready.base_hash[0] ^= 1; });
+  expect_ignored("fence", [](auto& e) { e.ready.leases[0].fence = {12345}; });
+  expect_ignored("another's data", [](auto& e) { e.ready.leases[0].from += 1000; });
+  expect_ignored("empty range", [](auto& e) { e.ready.leases[0].to = e.ready.leases[0].from; });
+  expect_ignored("the same data twice", [](auto& e) {
+    e.ready.leases.push_back(e.ready.leases[0]);
+    e.ready.steps = 2;
+  });
+  expect_ignored("steps", [](auto& e) { e.ready.steps = 2; });
+  expect_ignored("no steps", [](auto& e) { e.ready.steps = 0, e.ready.leases.clear(); });
+  expect_ignored("chunks", [](auto& e) { e.ready.object.chunks += 1; });
+  expect_ignored("bytes", [](auto& e) { e.ready.object.bytes += 1; });
+  EXPECT_TRUE(world.Feed(ContributionEvent{session, good}).ignored.empty());
+}
+
+TEST_P(Cores, WithoutARestartTheJournalFoldsToTheSameState) {
+  CoreWorld world(Config());
   world.AddWorker(1);
   world.AddWorker(2);
   world.RunUntil(3);
@@ -214,10 +450,12 @@ TEST(Cores, WithoutARestartTheJournalFoldsToTheSameState) {
     EXPECT_EQ(EncodeRecord(*record), bytes);
     Coordinator::Apply(folded, *record);
   }
-  EXPECT_EQ(folded.version, world.state().version);
-  EXPECT_EQ(folded.state_hash, world.state().state_hash);
-  EXPECT_TRUE(folded.ledger == world.state().ledger);
-  EXPECT_EQ(folded.sessions.size(), world.state().sessions.size());
+  EXPECT_TRUE(folded == world.state());
+  const std::string bytes = EncodeState(folded);
+  const std::optional<State> decoded = DecodeState(AsBytes(bytes));
+  ASSERT_TRUE(decoded.has_value());
+  EXPECT_TRUE(*decoded == folded);
+  EXPECT_EQ(EncodeState(*decoded), bytes);
   EXPECT_THAT(world.JournalText(), Not(Contains(HasSubstr("refused"))));
 }
 

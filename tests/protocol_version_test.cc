@@ -23,6 +23,8 @@ CoordinatorService::Options ToyOptions() {
   o.config.train.optimizer = "toy";
   o.config.network.listen = "127.0.0.1:0";
   o.shape = *PresetShape("llama-130k");
+  const uint64_t elements = ParameterCount(o.shape);
+  o.layout = {{{{0, elements}}, elements}};
   o.folder = testing::TempDir() + "protocol_version_test";
   o.positions = 1'000'000;
   std::filesystem::remove_all(o.folder);
@@ -56,12 +58,12 @@ TEST(ProtocolVersion, AnotherOneIsRefusedWithBothNumbers) {
   ASSERT_TRUE(service.ok()) << service.status();
   auto text = (*service)->Invite(1, UINT32_MAX);
   ASSERT_TRUE(text.ok()) << text.status();
-  std::atomic<bool> stop{false};
+  std::atomic<int> stop{0};
   std::thread loop([&] { EXPECT_TRUE((*service)->Run(stop).ok()); });
   Envelope hello{.protocol_version = kProtocolVersion + 7, .run = (*service)->run_id()};
   hello.body = Hello{.name = "newer"};
   std::optional<Envelope> answer = Ask(*DecodeInvitation(*text), hello);
-  stop = true;
+  stop = 1;
   loop.join();
   ASSERT_TRUE(answer.has_value());
   const auto* refused = std::get_if<Refused>(&answer->body);

@@ -54,17 +54,31 @@ absl::Status DecodeChunk(const Codec& codec, const std::string& payload, std::sp
 
 }  // namespace
 
-Replica::Replica(Options options, Trainer& trainer)
+Replica::Replica(Options options, FragmentId fragment, FragmentLayout layout, Trainer& trainer)
     : options_(options),
+      fragment_(fragment),
+      layout_(std::move(layout)),
       trainer_(trainer),
       up_(*FindCodec(options.codec_up)),
       down_(*FindCodec(options.codec_down)) {}
 
-FragmentState Replica::state() const { return {FragmentId{0}, version_, hash_}; }
+FragmentState Replica::state() const { return {fragment_, version_, hash_}; }
+
+void Replica::GetLocal(uint64_t at, std::span<float> out) const {
+  ForStretches(layout_, at, out.size(), [&](uint64_t flat, uint64_t from, uint64_t n) {
+    trainer_.GetParameters(flat, out.subspan(from, n));
+  });
+}
+
+void Replica::SetLocal(uint64_t at, std::span<const float> values) {
+  ForStretches(layout_, at, values.size(), [&](uint64_t flat, uint64_t from, uint64_t n) {
+    trainer_.SetParameters(flat, values.subspan(from, n));
+  });
+}
 
 absl::Status Replica::Load(Version version, std::vector<std::string>&& chunks) {
   const ScopedFloatMode mode;
-  const uint64_t elements = trainer_.parameters();
+  const uint64_t elements = layout_.elements;
   if (chunks.size() != ChunkCount(elements))
     return absl::InvalidArgumentError("a state of the wrong size");
   RETURN_IF_ERROR(ForEachChunk(elements, [&](uint64_t chunk, uint64_t, uint64_t n) {
@@ -84,7 +98,7 @@ absl::Status Replica::Load(Version version, std::vector<std::string>&& chunks) {
   }
   version_ = version;
   hash_ = StateHash(parameters_, momentum_);
-  ResetProgress(/*inner_state=*/false, /*residual=*/false);
+  ResetProgress(/*residual=*/false);
   return absl::OkStatus();
 }
 
@@ -107,7 +121,7 @@ absl::StatusOr<Replica::Coded> Replica::Code() {
   RETURN_IF_ERROR(
       ForEachChunk(parameters_.size(), [&](uint64_t, uint64_t at, uint64_t n) -> absl::Status {
         std::span<float> sent = Part(sent_, at, n);
-        trainer_.GetParameters(at, sent);
+        GetLocal(at, sent);
         std::span<float> e = residual_.empty() ? std::span<float>() : Part(residual_, at, n);
         WithResidual(options_.residual_decay, e, Part(parameters_, at, n), sent,
                      std::span(values).first(n));
@@ -127,10 +141,22 @@ absl::StatusOr<Replica::Coded> Replica::Code() {
   return coded;
 }
 
-void Replica::Resolve(bool included) {
+void Replica::Resolve(Outcome outcome) {
   if (!code_) return;
   const ScopedFloatMode mode;
-  if (included) {
+  if (outcome == Outcome::kDropped && sent_in_progress_) {
+    std::vector<float> local(std::min<uint64_t>(kChunkElements, parameters_.size()));
+    absl::Status status =
+        ForEachChunk(parameters_.size(), [&](uint64_t, uint64_t at, uint64_t n) -> absl::Status {
+          std::span<float> theta = std::span(local).first(n);
+          GetLocal(at, theta);
+          Rebase(Part(sent_, at, n), Part(parameters_, at, n), theta);
+          SetLocal(at, theta);
+          return absl::OkStatus();
+        });
+    LONGHAUL_CHECK(status.ok(), "nothing here can fail");
+  }
+  if (outcome == Outcome::kIncluded) {
     std::vector<float> decoded(std::min<uint64_t>(kChunkElements, parameters_.size()));
     absl::Status status = ForEachChunk(
         residual_.size(), [&](uint64_t chunk, uint64_t at, uint64_t n) -> absl::Status {
@@ -167,9 +193,9 @@ absl::Status Replica::Apply(const CommitView& commit, const std::vector<std::str
         std::copy_n((progress_from_sent_ ? Part(sent_, at, n) : global).begin(), n, from.begin());
         NesterovStep(mean, lr, momentum, global, Part(momentum_, at, n));
         std::span<float> theta = std::span(local).first(n);
-        trainer_.GetParameters(at, theta);
+        GetLocal(at, theta);
         Rebase(from, global, theta);
-        trainer_.SetParameters(at, theta);
+        SetLocal(at, theta);
         return absl::OkStatus();
       }));
   if (std::exchange(progress_from_sent_, false)) sent_.clear();
@@ -178,9 +204,8 @@ absl::Status Replica::Apply(const CommitView& commit, const std::vector<std::str
   return absl::OkStatus();
 }
 
-void Replica::ResetProgress(bool inner_state, bool residual) {
-  if (!parameters_.empty()) trainer_.SetParameters(0, parameters_);
-  if (inner_state) trainer_.ResetInnerState();
+void Replica::ResetProgress(bool residual) {
+  if (!parameters_.empty()) SetLocal(0, parameters_);
   sent_in_progress_ = false;
   progress_from_sent_ = false;
   if (!residual) return;

@@ -1,5 +1,5 @@
-// A worker's copies of the model and the arithmetic of a round (docs/ARCHITECTURE.md).
-// Drives the trainer's θ.
+// A worker's copies of one fragment and the arithmetic of its rounds (docs/ARCHITECTURE.md).
+// Drives its part of the trainer's θ.
 //
 // Thread rule: the trainer thread makes every call. Memory: four float32 copies of the fragment
 // (θ̄, outer momentum, residual, θ as sent) plus the coded contribution, beside the trainer's. The
@@ -16,6 +16,8 @@
 #include "absl/status/statusor.h"
 #include "compression/codec.h"
 #include "proto/messages.h"
+#include "sync/fragments.h"
+#include "worker/core/worker.h"
 #include "worker/trainer.h"
 
 namespace longhaul {
@@ -33,8 +35,8 @@ class Replica {
     CodecId codec_down = CodecId::kInt8;
     float residual_decay = 0.9f;  // negative: no error feedback
   };
-  // `trainer` outlives the replica.
-  Replica(Options options, Trainer& trainer);
+  // `layout`: which of the trainer's parameters these are. `trainer` outlives the replica.
+  Replica(Options options, FragmentId fragment, FragmentLayout layout, Trainer& trainer);
 
   // θ̄ and momentum from a snapshot's chunks (θ̄ ‖ b, raw float32, kChunkElements each);
   // θ = θ̄. The residual stays, a sent contribution is forgotten. InvalidArgument when sizes do
@@ -53,18 +55,23 @@ class Replica {
   // is not finite.
   absl::StatusOr<Coded> Code();
   // The sent contribution is decided. Included: e ← e' − decode(code), and local progress counts
-  // from θ_sent.
-  void Resolve(bool included);
+  // from θ_sent. Dropped: θ ← θ̄ + (θ − θ_sent), e as it was before the send.
+  void Resolve(Outcome outcome);
   // One outer step from a committed aggregate; θ ← θ̄ + local progress. Requires Load.
   absl::Status Apply(const CommitView& commit, const std::vector<std::string>& chunks);
   // θ = θ̄. `residual`: e = 0 and the sent contribution is forgotten.
-  void ResetProgress(bool inner_state, bool residual);
+  void ResetProgress(bool residual);
 
   FragmentState state() const;
   const std::vector<float>& parameters() const { return parameters_; }
 
  private:
+  void GetLocal(uint64_t at, std::span<float> out) const;
+  void SetLocal(uint64_t at, std::span<const float> values);
+
   const Options options_;
+  const FragmentId fragment_;
+  const FragmentLayout layout_;
   Trainer& trainer_;
   const Codec& up_;
   const Codec& down_;

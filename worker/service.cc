@@ -17,8 +17,9 @@ constexpr Duration kFirstBeatEvery = Seconds(1);  // until the coordinator says 
 constexpr Duration kLeastBeat = Milliseconds(50);
 constexpr Duration kMostBeat = Seconds(10);
 constexpr Duration kFlushTime = Milliseconds(300);  // for the last messages of a leaving worker
-constexpr int kWrongServerTries = 3;         // a coordinator that dies looks like a wrong one
-constexpr Duration kLeaveTime = Seconds(5);  // for the coordinator to take note of a planned leave
+constexpr int kWrongServerTries = 3;           // a coordinator that dies looks like a wrong one
+constexpr Duration kLeaveTime = Seconds(5);    // for the coordinator to take note of a leave
+constexpr Duration kHandInTime = Seconds(60);  // for what was trained to be included
 
 int64_t MonotonicNs() {
   return std::chrono::duration_cast<Duration>(std::chrono::steady_clock::now().time_since_epoch())
@@ -43,17 +44,23 @@ WorkerService::~WorkerService() {
   training_.reset();
 }
 
-absl::StatusOr<WorkerService::Outcome> WorkerService::Run(const std::atomic<bool>& stop) {
+absl::StatusOr<WorkerService::Outcome> WorkerService::Run(const std::atomic<int>& stop) {
   RETURN_IF_ERROR(Connect(/*enrolling=*/false));
   const int64_t started = MonotonicNs();
   int64_t next_beat = started;
+  std::optional<int64_t> finish_by;
   std::optional<int64_t> leave_by;
   while (!exit_ && !failure_) {
     const int64_t now = MonotonicNs();
     if (auto event = events_.PopFor(Duration(std::clamp<int64_t>(next_beat - now, 0, 100'000'000))))
       Handle(std::move(*event));
     if (std::exchange(switch_key_, false)) RETURN_IF_ERROR(Connect(!enrolling_));
-    if (stop && !leave_by) {
+    if (stop > 0 && !finish_by) {
+      finish_by = MonotonicNs() + kHandInTime.count();
+      if (options_.say) options_.say("handing in what is trained; once more to leave at once");
+      Step(LeaveWanted{"stopped by its owner", /*hand_in=*/true});
+    }
+    if (!leave_by && finish_by && (stop > 1 || MonotonicNs() > *finish_by)) {
       leave_by = MonotonicNs() + kLeaveTime.count();
       Step(LeaveWanted{"stopped by its owner"});
     }
@@ -264,7 +271,11 @@ void WorkerService::Do(const WorkerRequest& request) {
     exit_ = *exit;
     return;
   }
-  if (std::holds_alternative<ResolveContribution>(request)) uploads_.clear();  // it is decided
+  if (const auto* resolve = std::get_if<ResolveContribution>(&request)) {
+    std::erase_if(uploads_, [&](const auto& upload) {  // it is decided
+      return upload.second.object.fragment == resolve->fragment;
+    });
+  }
   const bool needs_object =
       std::holds_alternative<LoadState>(request) || std::holds_alternative<ApplyCommit>(request);
   training_->Start(request, needs_object ? std::exchange(fetched_, nullptr) : nullptr);
@@ -281,10 +292,10 @@ void WorkerService::Load(const LoadData& load) {
   }
   auto trainer = options_.make_trainer(load.config, load.parameters);
   if (!trainer.ok()) return Fail(trainer.status());
-  parameters_ = load.parameters;
+  layout_ = options_.make_layout(load.config);
   codec_up_ = static_cast<uint32_t>(*CodecByName(load.config.sync.codec));
   training_ = std::make_unique<TrainingThread>(
-      TrainingThread::Options{load.config, std::move(*trainer), std::move(corpus)},
+      TrainingThread::Options{load.config, std::move(*trainer), std::move(corpus), layout_},
       [this](WorkerEvent event, Chunks chunks) {
         events_.Push(ShellEvent(Answer{std::move(event), std::move(chunks)}));
       });
@@ -293,7 +304,7 @@ void WorkerService::Load(const LoadData& load) {
 
 void WorkerService::SendHeartbeat() {
   Heartbeat h;
-  if (core_->state()) h.fragments.push_back(*core_->state());
+  h.fragments = core_->states();
   if (training_) {
     const TrainingThread::Progress p = training_->progress();
     h.steps = p.steps;
@@ -403,12 +414,13 @@ void WorkerService::OnFetch(const Fetch& fetch) {
 }
 
 void WorkerService::Pump(Upload& upload) {
+  const uint64_t elements = layout_.at(upload.object.fragment.value).elements;
   while (std::optional<uint32_t> chunk = upload.outgoing.Next()) {
     const std::string& payload = (*upload.chunks)[*chunk];
     ChunkHeader header{
         .kind = ObjectKind::kContribution, .transfer = upload.outgoing.attempt(), .chunk = *chunk};
     header.codec = codec_up_;
-    header.elements = std::min(kChunkElements, parameters_ - *chunk * kChunkElements);
+    header.elements = std::min(kChunkElements, elements - *chunk * kChunkElements);
     header.bytes = payload.size();
     header.checksum = Xxh3(AsBytes(payload));
     std::vector<Frame> frames;

@@ -28,7 +28,8 @@ namespace longhaul {
 inline constexpr size_t kMaxWorkerEvents = 16384;
 inline constexpr uint64_t kDownloadWindowBytes = 4 * 1024 * 1024;
 inline constexpr Duration kDownloadStall = Seconds(5);  // without a chunk: ask again
-inline constexpr size_t kMaxUploads = 4;  // coded contributions kept; one is undecided at a time
+inline constexpr size_t kMaxUploads =
+    256;  // coded contributions kept; one per fragment is undecided
 
 class WorkerService {
  public:
@@ -50,6 +51,8 @@ class WorkerService {
     // Makes the trainer for `parameters` parameters. Refuses what does not fit this machine.
     std::function<absl::StatusOr<std::unique_ptr<Trainer>>(const RunConfig&, uint64_t parameters)>
         make_trainer;
+    // Which parameters each fragment has.
+    std::function<std::vector<FragmentLayout>(const RunConfig&)> make_layout;
     std::function<void(const std::string&)> say;  // progress for people
   };
   struct Outcome {
@@ -61,9 +64,10 @@ class WorkerService {
   explicit WorkerService(Options options);
   ~WorkerService();
 
-  // Until the run ends, the coordinator refuses us for good, or `stop` is set (then a clean leave).
+  // Until the run ends, the coordinator refuses us for good, or `stop` is 1 (what is trained is
+  // handed in first, for a minute at most) or more (a clean leave at once).
   // An error status: what was missing here (data, memory, a coordinator that never answered).
-  absl::StatusOr<Outcome> Run(const std::atomic<bool>& stop);
+  absl::StatusOr<Outcome> Run(const std::atomic<int>& stop);
 
  private:
   struct Connection {
@@ -131,7 +135,7 @@ class WorkerService {
   std::optional<Download> download_;
   Fetched fetched_;  // the object that the core has been told is here
   std::map<ContributionId, Upload> uploads_;
-  uint64_t parameters_ = 0;
+  std::vector<FragmentLayout> layout_;
   uint32_t codec_up_ = 0;
   std::optional<absl::Status> failure_;
   std::optional<ExitWorker> exit_;

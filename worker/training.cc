@@ -26,8 +26,12 @@ TrainingThread::TrainingThread(Options options, Post post)
     : config_(std::move(options.config)),
       trainer_(std::move(options.trainer)),
       corpus_(std::move(options.corpus)),
-      replica_(ReplicaOptions(config_), *trainer_),
+      layout_(std::move(options.layout)),
       post_(std::move(post)) {
+  for (uint64_t i = 0; i < layout_.size(); ++i) {
+    replicas_.push_back(
+        std::make_unique<Replica>(ReplicaOptions(config_), FragmentId{i}, layout_[i], *trainer_));
+  }
   if (corpus_) order_ = std::make_unique<SampleOrder>(config_.run.seed, corpus_->samples());
   thread_ = std::thread([this] { Run(); });
 }
@@ -80,8 +84,8 @@ void TrainingThread::Do(const TrainStep& job, const Fetched&) {
 
 void TrainingThread::Do(const CodeContribution& job, const Fetched&) {
   ObjectInfo object{
-      .id = {ObjectKind::kContribution, job.generation, FragmentId{0}, job.base, job.id}};
-  absl::StatusOr<Replica::Coded> coded = replica_.Code();
+      .id = {ObjectKind::kContribution, job.generation, job.fragment, job.base, job.id}};
+  absl::StatusOr<Replica::Coded> coded = Part(job.fragment).Code();
   if (!coded.ok()) {
     LogError(std::string(coded.status().message()));
     return post_(ContributionCoded{object}, nullptr);
@@ -91,29 +95,44 @@ void TrainingThread::Do(const CodeContribution& job, const Fetched&) {
 }
 
 void TrainingThread::Do(const ApplyCommit& job, const Fetched& fetched) {
-  absl::Status status = replica_.Apply(job.commit, *fetched);
+  Replica& replica = Part(job.commit.fragment);
+  absl::Status status = replica.Apply(job.commit, *fetched);
   if (!status.ok())
     LogError("aggregate of version " + std::to_string(job.commit.version.value) + ": " +
              std::string(status.message()));
-  post_(CommitApplied{replica_.state()}, nullptr);
+  post_(CommitApplied{replica.state()}, nullptr);
 }
 
 void TrainingThread::Do(const LoadState& job, const Fetched& fetched) {
-  absl::Status status = replica_.Load(job.object.id.version, std::move(*fetched));
+  Replica& replica = Part(job.object.id.fragment);
+  absl::Status status = replica.Load(job.object.id.version, std::move(*fetched));
   // Its root was right, so the coordinator itself has a state that no model has.
   if (!status.ok()) return post_(LeaveWanted{std::string(status.message())}, nullptr);
-  post_(StateLoaded{replica_.state()}, nullptr);
+  post_(StateLoaded{replica.state()}, nullptr);
 }
 
 void TrainingThread::Do(const ResolveContribution& job, const Fetched&) {
-  replica_.Resolve(job.included);
+  Part(job.fragment).Resolve(job.outcome);
   post_(JobDone{}, nullptr);
 }
 
 void TrainingThread::Do(const ResetProgress& job, const Fetched&) {
-  replica_.ResetProgress(job.inner_state, job.residual);
-  if (job.unload) replica_.Unload();
+  for (auto& replica : replicas_) replica->ResetProgress(job.residual);
+  if (job.inner_state) trainer_->ResetInnerState();
   post_(JobDone{}, nullptr);
+}
+
+void TrainingThread::Do(const UnloadFragment& job, const Fetched&) {
+  Part(job.fragment).Unload();
+  post_(JobDone{}, nullptr);
+}
+
+std::span<const float> TrainingThread::Global() {
+  if (replicas_.size() == 1) return replicas_[0]->parameters();
+  global_.resize(trainer_->parameters());
+  for (size_t i = 0; i < replicas_.size(); ++i)
+    Scatter(layout_[i], replicas_[i]->parameters(), 0, global_);
+  return global_;
 }
 
 void TrainingThread::Do(const RunRequest& job, const Fetched&) {
@@ -131,7 +150,7 @@ RequestDone TrainingThread::Evaluate(const WorkRequest&) {
   for (uint64_t i = 0; i < samples; ++i) {
     corpus_->ReadValidationSample(i, std::span(tokens).subspan(i * kSampleTokens, kSampleTokens));
   }
-  absl::StatusOr<StepOutput> out = trainer_->Evaluate(replica_.parameters(), tokens);
+  absl::StatusOr<StepOutput> out = trainer_->Evaluate(Global(), tokens);
   if (!out.ok()) {
     done.error = std::string(out.status().message());
     return done;
@@ -145,7 +164,7 @@ RequestDone TrainingThread::Sample(const WorkRequest& request) {
   RequestDone done;
   std::vector<uint16_t> prompt;
   for (char c : request.prompt) prompt.push_back(static_cast<uint8_t>(c));
-  auto out = trainer_->Sample(replica_.parameters(), prompt, request.tokens, config_.run.seed);
+  auto out = trainer_->Sample(Global(), prompt, request.tokens, config_.run.seed);
   if (!out.ok()) {
     done.error = std::string(out.status().message());
     return done;

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <functional>
 #include <memory>
+#include <span>
 #include <string>
 #include <thread>
 #include <vector>
@@ -27,6 +28,7 @@ class TrainingThread {
     RunConfig config;
     std::unique_ptr<Trainer> trainer;
     std::shared_ptr<const Corpus> corpus;  // null: the toy trainer, which needs none
+    std::vector<FragmentLayout> layout;
   };
   // An answer for the core; `chunks` with ContributionCoded only. Called on the trainer thread.
   using Post = std::function<void(WorkerEvent, Chunks)>;
@@ -59,10 +61,14 @@ class TrainingThread {
   void Do(const LoadState& job, const Fetched& fetched);
   void Do(const ResolveContribution& job, const Fetched& fetched);
   void Do(const ResetProgress& job, const Fetched& fetched);
+  void Do(const UnloadFragment& job, const Fetched& fetched);
   void Do(const RunRequest& job, const Fetched& fetched);
   template <class T>
   void Do(const T&, const Fetched&) {}  // not a trainer job
   std::vector<uint16_t> TokensAt(const std::vector<uint64_t>& positions) const;
+  Replica& Part(FragmentId fragment) { return *replicas_.at(fragment.value); }
+  // θ̄ of the whole model; a view where that is possible.
+  std::span<const float> Global();
   RequestDone Evaluate(const WorkRequest& request);
   RequestDone Sample(const WorkRequest& request);
 
@@ -70,7 +76,9 @@ class TrainingThread {
   const std::unique_ptr<Trainer> trainer_;
   const std::shared_ptr<const Corpus> corpus_;
   std::unique_ptr<SampleOrder> order_;
-  Replica replica_;
+  const std::vector<FragmentLayout> layout_;
+  std::vector<std::unique_ptr<Replica>> replicas_;  // by fragment
+  std::vector<float> global_;                       // of Global; only with several fragments
   const Post post_;
   BoundedQueue<Job> jobs_{kMaxTrainerJobs};
 

@@ -1,6 +1,7 @@
 // State transitions. No policy here: every choice was made before the record was written.
 #include <algorithm>
 #include <bit>
+#include <utility>
 
 #include "common/check.h"
 #include "coordinator/core/coordinator.h"
@@ -8,216 +9,78 @@
 namespace longhaul {
 namespace {
 
-// Ranges of a session that no longer lives, after they were unsealed.
-void ReturnOrphans(State& s, SessionId session) {
-  if (!s.sessions.contains(session)) s.ledger.Return(session);
-}
-
-void ForgetRound(State& s, const Round& round) {
-  s.decided = round.id;
-  s.round.reset();
+void SetSnapshot(Fragment& f, const ObjectInfo& snapshot) {
+  f.snapshot = snapshot;
+  f.version = f.oldest_snapshot = snapshot.id.version;
+  f.state_hash = snapshot.root;
+  f.commits.clear();
+  f.hashes = {{f.version, f.state_hash}};
+  f.disputes.clear();
 }
 
 struct Applier {
   State& s;
   Timestamp now;
 
+  // ---- the run ----
+
   void operator()(const RunStarted& r) {
     LONGHAUL_CHECK(!s.started, "a run starts once");
+    LONGHAUL_CHECK(!r.elements.empty() && r.elements.size() <= kMaxFragments &&
+                       r.elements.size() == r.snapshots.size(),
+                   "a model has fragments");
     s.started = true;
     s.run_id = r.run_id;
     s.generation = r.generation;
-    s.parameters = r.parameters;
     s.data_identity = r.data_identity;
-    s.ledger = Ledger(r.positions);
-    SetSnapshot(r.snapshot);
+    s.fragments.resize(r.elements.size());
+    for (size_t i = 0; i < r.elements.size(); ++i) {
+      s.fragments[i].elements = r.elements[i];
+      SetSnapshot(s.fragments[i], r.snapshots[i]);
+    }
+    s.leases = LeaseBook(r.positions, static_cast<uint32_t>(r.elements.size()));
   }
 
   void operator()(const GenerationStarted& r) {
+    LONGHAUL_CHECK(r.snapshots.size() == s.fragments.size(), "a checkpoint has every fragment");
     s.generation = r.generation;
     for (const auto& [id, session] : s.sessions) s.ended[id] = EndReason::kGeneration;
+    while (s.ended.size() > kMaxEndedSessions) s.ended.erase(s.ended.begin());
     s.sessions.clear();
-    for (auto& [key, worker] : s.workers) worker.included = {};
-    s.round.reset();
-    s.decided = s.last_round;
-    s.commits.clear();
-    s.hashes.clear();
+    s.ready_sessions = 0;
+    for (auto& [key, worker] : s.workers) {
+      worker.session = {};
+      worker.included.assign(s.fragments.size(), {});
+    }
+    ByteReader reader(r.leases);
+    std::optional<LeaseBook> leases = LeaseBook::Decode(reader);
+    LONGHAUL_CHECK(leases && leases->fragments() == s.fragments.size(),
+                   "the ledger was checked before it was journaled");
+    s.leases = std::move(*leases);
+    s.leases.ReleaseAll();
+    for (size_t i = 0; i < s.fragments.size(); ++i) {
+      s.fragments[i].round.reset();
+      s.fragments[i].decided = s.last_round;
+      SetSnapshot(s.fragments[i], r.snapshots[i]);
+    }
+    s.cutting.clear();
     s.requests.clear();
     s.evaluated.reset();
     s.sampled = false;
+    s.frozen_until.reset();
     s.phase = Phase::kWaiting;
-    ByteReader reader(r.ledger);
-    auto ledger = Ledger::Decode(reader);
-    LONGHAUL_CHECK(ledger.has_value(), "the ledger was checked before it was journaled");
-    s.ledger = std::move(*ledger);
-    SetSnapshot(r.snapshot);
+    s.reason = "a new generation waits for its workers";
   }
 
   void operator()(const Restarted& r) {
-    if (!s.round) return;
-    s.round->deadline = s.round->deadline + r.grace;
-    if (s.round->quorum_held) s.round->quorum_held = *s.round->quorum_held + r.grace;
-  }
-
-  void operator()(const InvitationMade& r) {
-    s.invitations[r.id] = OpenInvitation{r.one_off_key, r.expires_unix_s, r.uses};
-  }
-  void operator()(const InvitationRevoked& r) { s.invitations.erase(r.id); }
-
-  void operator()(const WorkerEnrolled& r) {
-    s.workers[r.key].name = r.name;
-    if (r.invitation.empty()) return;
-    OpenInvitation& invitation = s.invitations.at(r.invitation);
-    LONGHAUL_CHECK(invitation.uses_left > 0, "an invitation is not used more often than it allows");
-    --invitation.uses_left;
-  }
-
-  void operator()(const SessionOpened& r) {
-    s.last_session = r.session;
-    s.sessions[r.session] = Session{.key = r.key, .process = r.process, .name = r.name};
-  }
-
-  void operator()(const SessionEnded& r) {
-    s.sessions.erase(r.session);
-    s.ended[r.session] = r.reason;
-    if (s.ended.size() > kMaxEndedSessions) s.ended.erase(s.ended.begin());
-    s.ledger.Return(r.session);
-    for (auto& [id, request] : s.requests) {
-      if (request.session == r.session) request.session = SessionId{0};
+    for (Fragment& f : s.fragments) {
+      if (!f.round) continue;
+      f.round->deadline = f.round->deadline + r.grace;
+      if (f.round->quorum_held) f.round->quorum_held = *f.round->quorum_held + r.grace;
     }
-    if (!s.round) return;
-    std::erase_if(s.round->contributions, [&](const auto& entry) {
-      return entry.first.session == r.session && !IsSealed(*s.round, entry.first);
-    });
+    if (s.frozen_until) s.frozen_until = *s.frozen_until + r.grace;
+    s.cutting.clear();  // what it was cut from is gone; a new one is cut when one is due
   }
-
-  void operator()(const MemberReady& r) { s.sessions.at(r.session).ready = true; }
-
-  void operator()(const LeaseGranted& r) {
-    s.last_fence = r.fence;
-    for (const Ledger::Range& range : s.ledger.Grant(r.session, r.fence, r.positions)) {
-      s.sessions.at(r.session).leased_positions += range.to - range.from;
-    }
-  }
-
-  void operator()(const ProgressDropped& r) {
-    s.ledger.Return(r.session);
-    Session& session = s.sessions.at(r.session);
-    session.leased_positions = 0;
-    session.carried_rounds = 0;
-  }
-
-  void operator()(const RoundOpened& r) {
-    LONGHAUL_CHECK(!s.round && r.round > s.last_round && r.base == s.version,
-                   "one round at a time, numbers grow");
-    s.last_round = r.round;
-    s.round = Round{.id = r.round,
-                    .base = r.base,
-                    .opened = now,
-                    .deadline = now + r.time_limit,
-                    .members = {r.members.begin(), r.members.end()},
-                    .quorum = r.quorum,
-                    .weight_numerator = r.weight_numerator,
-                    .weight_denominator = r.weight_denominator};
-  }
-
-  void operator()(const ContributionAccepted& r) {
-    const ContributionId id = r.object.id.contribution;
-    Session& session = s.sessions.at(id.session);
-    session.last_sequence = id.sequence;
-    s.round->contributions[id] = Contribution{.object = r.object,
-                                              .key = session.key,
-                                              .leases = r.leases,
-                                              .steps = r.steps,
-                                              .tokens = r.tokens,
-                                              .weight = r.weight,
-                                              .loss_bits = r.loss_bits};
-  }
-
-  void operator()(const ContributionHeld& r) {
-    s.round->contributions.at(r.id).held = true;
-    auto held = std::count_if(s.round->contributions.begin(), s.round->contributions.end(),
-                              [](const auto& entry) { return entry.second.held; });
-    if (!s.round->quorum_held && static_cast<uint32_t>(held) >= s.round->quorum)
-      s.round->quorum_held = now;
-  }
-
-  void operator()(const ContributionRefused& r) {
-    auto session = s.sessions.find(r.id.session);
-    if (session != s.sessions.end()) ++s.workers.at(session->second.key).failures;
-    if (s.round) s.round->contributions.erase(r.id);
-  }
-
-  void operator()(const RoundClosed& r) {
-    LONGHAUL_CHECK(s.round && s.round->id == r.round, "only the open round closes");
-    for (const ContributionId& id : r.closing.included) {
-      const Contribution& c = s.round->contributions.at(id);
-      LONGHAUL_CHECK(c.held, "only complete contributions are included");
-      for (const LeaseRange& l : c.leases) {
-        LONGHAUL_CHECK(s.ledger.Seal(id.session, l.fence, l.from, l.to),
-                       "a closing round seals what is held");
-      }
-    }
-    s.round->closing = r.closing;
-  }
-
-  void operator()(const RoundCommitted& r) {
-    LONGHAUL_CHECK(s.round && s.round->id == r.commit.round && s.round->closing,
-                   "a closed round commits");
-    LONGHAUL_CHECK(r.commit.version == s.version.Next(), "versions grow by one");
-    longhaul::Commit commit{.view = r.commit};
-    double loss = 0;
-    for (const ContributionId& id : s.round->closing->included) {
-      const Contribution& c = s.round->contributions.at(id);
-      CommitLeases(id, c);
-      s.workers.at(c.key).included = id;
-      commit.tokens += c.tokens;
-      loss += std::bit_cast<double>(c.loss_bits) * static_cast<double>(c.tokens);
-      ++commit.contributions;
-    }
-    commit.loss_bits =
-        std::bit_cast<uint64_t>(commit.tokens ? loss / static_cast<double>(commit.tokens) : 0.0);
-    for (const auto& [id, c] : s.round->contributions) {
-      if (!IsSealed(*s.round, id)) Carry(id.session);
-    }
-    s.last_round_time = now - s.round->opened;
-    s.version = r.commit.version;
-    s.state_hash = r.commit.state_hash;
-    s.hashes[s.version] = s.state_hash;
-    s.commits[s.version] = commit;
-    ForgetRound(s, *s.round);
-  }
-
-  void operator()(const RoundAborted& r) {
-    LONGHAUL_CHECK(s.round && s.round->id == r.round, "only the open round aborts");
-    Round round = *s.round;
-    if (round.closing) {
-      for (const ContributionId& id : round.closing->included) {
-        for (const LeaseRange& l : round.contributions.at(id).leases)
-          s.ledger.Unseal(id.session, l.fence, l.from, l.to);
-        ReturnOrphans(s, id.session);
-      }
-    }
-    for (const auto& [id, c] : round.contributions) Carry(id.session);
-    ++s.aborted_rounds;
-    ForgetRound(s, round);
-  }
-
-  void operator()(const CheckpointStored& r) {
-    s.snapshot = r.snapshot;
-    s.oldest_snapshot = r.oldest_kept;
-    s.commits.erase(s.commits.begin(), s.commits.upper_bound(r.oldest_kept));
-    s.hashes.erase(s.hashes.begin(), s.hashes.lower_bound(r.oldest_kept));
-  }
-
-  void operator()(const RequestOpened& r) {
-    s.last_request = std::max(s.last_request, r.request.id);
-    if (r.request.kind == RequestKind::kEvaluate) s.evaluated = r.request.version;
-    if (r.request.kind == RequestKind::kSample) s.sampled = true;
-    s.requests[r.request.id] = OpenRequest{r.request, r.session};
-  }
-
-  void operator()(const RequestClosed& r) { s.requests.erase(r.request); }
 
   void operator()(const PhaseChanged& r) {
     if (r.phase == Phase::kWaiting) s.sampled = false;  // a finished run goes on
@@ -225,32 +88,289 @@ struct Applier {
     s.reason = r.reason;
   }
 
-  static bool IsSealed(const Round& round, const ContributionId& id) {
-    return round.closing &&
-           std::binary_search(round.closing->included.begin(), round.closing->included.end(), id);
+  void operator()(const ContractBroken& r) { s.degraded = r.reason; }
+
+  // ---- who takes part ----
+
+  void operator()(const InvitationMade& r) {
+    s.invitations[r.id] = OpenInvitation{r.one_off_key, r.expires_unix_s, r.uses};
+  }
+  void operator()(const InvitationRevoked& r) { s.invitations.erase(r.id); }
+
+  void operator()(const WorkerEnrolled& r) {
+    EnrolledWorker& worker = s.workers[r.key];
+    worker.name = r.name;
+    if (worker.number == 0) worker.number = static_cast<uint32_t>(s.workers.size());
+    worker.included.resize(s.fragments.size());
+    if (r.invitation.empty()) return;
+    OpenInvitation& invitation = s.invitations.at(r.invitation);
+    LONGHAUL_CHECK(invitation.uses_left > 0, "an invitation is not used more often than it allows");
+    --invitation.uses_left;
   }
 
-  // Its contribution is decided and was not included: the progress waits for the next one.
-  void Carry(SessionId id) {
-    auto session = s.sessions.find(id);
-    if (session != s.sessions.end()) ++session->second.carried_rounds;
+  void operator()(const SessionOpened& r) {
+    LONGHAUL_CHECK(r.session > s.last_session, "session numbers grow");
+    EnrolledWorker& worker = s.workers.at(r.key);
+    LONGHAUL_CHECK(worker.session.value == 0, "one live session per key");
+    worker.session = s.last_session = r.session;
+    Session& session = s.sessions[r.session];
+    session.key = r.key;
+    session.process = r.process;
+    session.name = r.name;
+    session.fragments.resize(s.fragments.size());
   }
 
-  void CommitLeases(const ContributionId& id, const Contribution& c) {
-    auto session = s.sessions.find(id.session);
-    for (const LeaseRange& l : c.leases) {
-      LONGHAUL_CHECK(s.ledger.Commit(l.from, l.to), "sealed ranges commit");
-      if (session != s.sessions.end()) session->second.leased_positions -= l.to - l.from;
+  void operator()(const SessionEnded& r) {
+    const Session session = s.sessions.at(r.session);
+    s.sessions.erase(r.session);
+    if (session.ready) --s.ready_sessions;
+    s.workers.at(session.key).session = {};
+    s.ended[r.session] = r.reason;
+    if (s.ended.size() > kMaxEndedSessions) s.ended.erase(s.ended.begin());
+    if (r.reason == EndReason::kBroken || r.reason == EndReason::kSilent)
+      s.leases.Blame(r.session, s.workers.at(session.key).number);
+    s.leases.Release(r.session);
+    for (auto& [id, request] : s.requests) {
+      if (request.session == r.session) request.session = SessionId{0};
     }
-    if (session != s.sessions.end()) session->second.carried_rounds = 0;
+    for (Fragment& f : s.fragments) {
+      if (!f.round) continue;
+      if (f.round->members.contains(r.session)) --f.round->live_members;
+      EraseUnsealed(*f.round, r.session);
+    }
   }
 
-  void SetSnapshot(const ObjectInfo& snapshot) {
-    s.snapshot = snapshot;
-    s.version = snapshot.id.version;
-    s.oldest_snapshot = s.version;
-    s.state_hash = snapshot.root;
-    s.hashes = {{s.version, s.state_hash}};
+  void operator()(const MemberReady& r) {
+    Session& session = s.sessions.at(r.session);
+    LONGHAUL_CHECK(!session.ready, "a session gets ready once");
+    session.ready = true;
+    ++s.ready_sessions;
+  }
+
+  void operator()(const SessionFinishing& r) { s.sessions.at(r.session).finishing = true; }
+  void operator()(const StepsPlanned& r) { s.sessions.at(r.session).steps = r.steps; }
+  void operator()(const ExpiryFrozen& r) { s.frozen_until = r.until; }
+  void operator()(const ExpiryThawed&) { s.frozen_until.reset(); }
+  void operator()(const StateDisputed& r) {
+    s.fragment(r.fragment).disputes.insert(s.sessions.at(r.session).key);
+  }
+
+  // ---- data ----
+
+  void operator()(const LeaseGranted& r) {
+    s.last_fence = r.fence;
+    s.leases.Grant(r.session, r.fence, r.positions);
+  }
+
+  void operator()(const ProgressDropped& r) {
+    SessionFragment& f = s.sessions.at(r.session).fragments.at(r.fragment.value);
+    for (const LeaseRange& l : f.carried) {
+      LONGHAUL_CHECK(s.leases.DropCarried(r.fragment, r.session, l.fence, l.from, l.to),
+                     "what is carried is held");
+    }
+    f.dropped = {r.session, f.last_sequence};
+    f.carried_rounds = 0;
+    f.carried.clear();
+  }
+
+  // ---- rounds ----
+
+  void operator()(const RoundOpened& r) {
+    Fragment& f = s.fragment(r.fragment);
+    LONGHAUL_CHECK(!f.round && r.round > s.last_round && r.base == f.version,
+                   "one round of a fragment at a time, numbers grow");
+    s.last_round = r.round;
+    Round& round = f.round.emplace();
+    round.id = r.round;
+    round.base = r.base;
+    round.opened = now;
+    round.deadline = now + r.time_limit;
+    round.time_limit = r.time_limit;
+    for (const Member& m : r.members) round.members[m.session] = m.steps;
+    round.live_members = r.members.size();
+    round.quorum = r.quorum;
+    round.quorum_tokens = r.quorum_tokens;
+    round.weight_numerator = r.weight_numerator;
+    round.weight_denominator = r.weight_denominator;
+  }
+
+  void operator()(const ContributionAccepted& r) {
+    const ContributionId id = r.object.id.contribution;
+    Session& session = s.sessions.at(id.session);
+    SessionFragment& owed = session.fragments.at(r.object.id.fragment.value);
+    LONGHAUL_CHECK(id.sequence > owed.last_sequence, "contribution numbers grow");
+    owed.last_sequence = id.sequence;
+    Round& round = *s.fragment(r.object.id.fragment).round;
+    const bool is_new = round.contributions
+                            .emplace(id.session, Contribution{.object = r.object,
+                                                              .key = session.key,
+                                                              .leases = r.leases,
+                                                              .steps = r.steps,
+                                                              .tokens = r.tokens,
+                                                              .quorum_tokens = r.quorum_tokens,
+                                                              .weight = r.weight,
+                                                              .loss_bits = r.loss_bits})
+                            .second;
+    LONGHAUL_CHECK(is_new, "one undecided contribution per worker and fragment");
+  }
+
+  void operator()(const ContributionHeld& r) {
+    Round& round = *s.fragment(r.fragment).round;
+    Contribution& c = round.contributions.at(r.id.session);
+    LONGHAUL_CHECK(c.id() == r.id && !c.held, "a contribution is held once");
+    c.held = true;
+    ++round.held;
+    round.held_tokens += c.quorum_tokens;
+    if (!round.quorum_held && round.held >= round.quorum &&
+        round.held_tokens >= round.quorum_tokens) {
+      round.quorum_held = now;
+    }
+  }
+
+  void operator()(const ContributionRefused& r) {
+    auto session = s.sessions.find(r.id.session);
+    if (session != s.sessions.end()) ++s.workers.at(session->second.key).failures;
+    Fragment& f = s.fragment(r.fragment);
+    if (!f.round) return;
+    auto c = f.round->contributions.find(r.id.session);
+    if (c != f.round->contributions.end() && c->second.id() == r.id)
+      EraseUnsealed(*f.round, r.id.session);
+  }
+
+  void operator()(const RoundClosed& r) {
+    Fragment& f = s.fragment(r.fragment);
+    LONGHAUL_CHECK(f.round && f.round->id == r.round, "only the open round closes");
+    Round& round = *f.round;
+    LONGHAUL_CHECK(r.closing.attempt == (round.closing ? round.closing->attempt : 0) + 1,
+                   "attempts are counted");
+    if (round.closing) {
+      LONGHAUL_CHECK(std::includes(round.closing->included.begin(), round.closing->included.end(),
+                                   r.closing.included.begin(), r.closing.included.end()),
+                     "a later attempt's list is a subset of the one before");
+      const Closing before = *std::exchange(round.closing, r.closing);
+      for (const ContributionId& id : before.included) {
+        if (!round.Includes(id)) Unseal(r.fragment, round, id);
+      }
+    } else {
+      for (const ContributionId& id : r.closing.included) Seal(r.fragment, round, id);
+      round.closing = r.closing;
+    }
+    round.deadline = now + round.time_limit;
+  }
+
+  void operator()(const RoundCommitted& r) {
+    Fragment& f = s.fragment(r.commit.fragment);
+    LONGHAUL_CHECK(f.round && f.round->id == r.commit.round && f.round->closing,
+                   "a closed round commits");
+    LONGHAUL_CHECK(r.commit.version == f.version.Next(), "versions grow by one");
+    const Round round = std::move(*f.round);
+    f.round.reset();
+    longhaul::Commit commit{.view = r.commit};
+    double loss = 0;
+    for (const auto& [session, c] : round.contributions) {
+      if (!round.Includes(c.id())) {
+        Carry(r.commit.fragment, c);
+        continue;
+      }
+      Include(r.commit.fragment, c);
+      commit.tokens += c.tokens;
+      loss += std::bit_cast<double>(c.loss_bits) * static_cast<double>(c.tokens);
+      ++commit.contributions;
+    }
+    commit.loss_bits =
+        std::bit_cast<uint64_t>(commit.tokens ? loss / static_cast<double>(commit.tokens) : 0.0);
+    f.decided = round.id;
+    f.last_round_time = now - round.opened;
+    f.version = r.commit.version;
+    f.state_hash = r.commit.state_hash;
+    f.hashes[f.version] = f.state_hash;
+    f.commits[f.version] = commit;
+    f.disputes.clear();
+  }
+
+  void operator()(const RoundAborted& r) {
+    Fragment& f = s.fragment(r.fragment);
+    LONGHAUL_CHECK(f.round && f.round->id == r.round, "only the open round aborts");
+    const Round round = std::move(*f.round);
+    f.round.reset();
+    f.decided = round.id;
+    for (const auto& [session, c] : round.contributions) {
+      if (round.Includes(c.id())) Unseal(r.fragment, round, c.id());
+      Carry(r.fragment, c);
+    }
+    ++s.aborted_rounds;
+  }
+
+  // ---- checkpoints and requests ----
+
+  void operator()(const CheckpointCut& r) { s.cutting = r.versions; }
+
+  void operator()(const CheckpointStored& r) {
+    s.cutting.clear();
+    for (size_t i = 0; i < s.fragments.size(); ++i) {
+      Fragment& f = s.fragments[i];
+      f.snapshot = r.snapshots.at(i);
+      f.oldest_snapshot = r.oldest_kept.at(i);
+      f.commits.erase(f.commits.begin(), f.commits.upper_bound(f.oldest_snapshot));
+      f.hashes.erase(f.hashes.begin(), f.hashes.lower_bound(f.oldest_snapshot));
+    }
+  }
+
+  void operator()(const RequestOpened& r) {
+    s.last_request = std::max(s.last_request, r.request.id);
+    if (r.request.kind == RequestKind::kEvaluate) s.evaluated = s.outer_steps();
+    if (r.request.kind == RequestKind::kSample) s.sampled = true;
+    s.requests[r.request.id] = OpenRequest{r.request, r.session};
+  }
+
+  void operator()(const RequestClosed& r) { s.requests.erase(r.request); }
+
+  // ---- parts of the above ----
+
+  void Seal(FragmentId fragment, const Round& round, const ContributionId& id) {
+    const Contribution& c = round.contributions.at(id.session);
+    LONGHAUL_CHECK(c.id() == id && c.held, "only complete contributions are included");
+    for (const LeaseRange& l : c.leases) {
+      LONGHAUL_CHECK(s.leases.Seal(fragment, id.session, l.fence, l.from, l.to),
+                     "a closing round seals what is held");
+    }
+  }
+
+  void Include(FragmentId fragment, const Contribution& c) {
+    for (const LeaseRange& l : c.leases)
+      LONGHAUL_CHECK(s.leases.Commit(fragment, l.from, l.to), "sealed ranges commit");
+    s.workers.at(c.key).included.at(fragment.value) = c.id();
+    auto session = s.sessions.find(c.id().session);
+    if (session == s.sessions.end()) return;
+    SessionFragment& owed = session->second.fragments.at(fragment.value);
+    owed.carried_rounds = 0;
+    owed.carried.clear();
+  }
+
+  void Unseal(FragmentId fragment, const Round& round, const ContributionId& id) {
+    for (const LeaseRange& l : round.contributions.at(id.session).leases) {
+      LONGHAUL_CHECK(s.leases.Unseal(fragment, id.session, l.fence, l.from, l.to),
+                     "an attempt unseals what it sealed");
+    }
+  }
+
+  // Its round is decided without it: the progress waits for the next one.
+  void Carry(FragmentId fragment, const Contribution& c) {
+    auto session = s.sessions.find(c.id().session);
+    if (session == s.sessions.end()) return;
+    SessionFragment& owed = session->second.fragments.at(fragment.value);
+    ++owed.carried_rounds;
+    owed.carried = c.leases;
+  }
+
+  static void EraseUnsealed(Round& round, SessionId session) {
+    auto c = round.contributions.find(session);
+    if (c == round.contributions.end() || round.Includes(c->second.id())) return;
+    if (c->second.held) {
+      --round.held;
+      round.held_tokens -= c->second.quorum_tokens;
+    }
+    round.contributions.erase(c);
   }
 };
 

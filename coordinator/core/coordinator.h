@@ -4,11 +4,18 @@
 //   Step(event):  handle the event -> records; then repeat Decide -> record, Apply(record) until no
 //   record comes.
 //
-// Recovery is Apply over the journal. docs/ARCHITECTURE.md follows one round through it.
+// Recovery is Apply over the journal, or over what follows a snapshot of the state.
+// docs/ARCHITECTURE.md follows one round through it.
+//
+// Files: handle.cc what an event means; decide.cc what follows from the state and the time;
+// apply.cc what a record changes; requests.cc what others must do or know because of it.
 #pragma once
 
 #include <optional>
+#include <set>
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "coordinator/core/effects.h"
 #include "coordinator/core/event.h"
@@ -29,61 +36,102 @@ class Coordinator {
 
   const State& state() const { return state_; }
   // For recovery, before the first Step.
-  void Restore(State state) { state_ = std::move(state); }
+  void Restore(State state);
 
-  // All that `session` should know now; `stated` is the version it last stated (nothing: none yet).
-  Assignment AssignmentFor(SessionId session, std::optional<Version> stated) const;
+  // All that `session` should know now; `stated` is what it last stated (empty: nothing yet).
+  Assignment AssignmentFor(SessionId session, const std::vector<FragmentState>& stated) const;
 
   // Why a message of this session cannot be taken; nothing when the session is live.
   std::optional<Refused> WhyNotLive(SessionId session) const;
 
-  uint64_t positions_per_round() const { return positions_per_step_ * config_.sync.inner_steps; }
+  // What the run waits for, in words. For people; no decision reads it.
+  std::string WaitingFor() const;
+
+  uint64_t PositionsPerRound(const Session& session) const;
 
  private:
   friend struct EventHandler;
 
-  // The next decision that follows from the state alone, or nothing (then reason_ says why).
-  std::optional<RecordBody> Decide() const;
+  // The next decision that follows from the state and the time, or nothing.
+  std::optional<RecordBody> Decide();
   std::optional<RecordBody> DecidePhase() const;
-  std::optional<RecordBody> DecideRound() const;
-  std::optional<RecordBody> DecideOpenRound() const;
-  std::optional<RecordBody> DecideCarry() const;
-  std::optional<RecordBody> DecideLease() const;
+  std::optional<RecordBody> DecideCarry();
+  std::optional<RecordBody> DecideLease();
   std::optional<RecordBody> DecideRequest() const;
+  std::optional<RecordBody> DecideCheckpoint() const;
+  std::optional<RecordBody> DecideFragment(FragmentId id) const;
+  std::optional<RecordBody> DecideNextRound(FragmentId id) const;
+  std::optional<RecordBody> DecideCollecting(FragmentId id) const;
+  std::optional<RecordBody> DecideClosed(FragmentId id) const;
+  // Quorum and grace are there: close, wait for the contract, or break it.
+  std::optional<RecordBody> DecideClose(FragmentId id) const;
 
-  RoundOpened MakeRound(std::vector<SessionId> members) const;
+  RoundOpened MakeRound(FragmentId id, std::vector<Member> members) const;
   Closing MakeClosing(const Round& round) const;
+  // What the participation contract misses in this round; "" when nothing.
+  std::string Unmet(const Round& round) const;
   Duration Grace(const Round& round) const;
+  uint64_t StepsOf(const Session& session) const;
+  // Steps before its next contribution to this fragment. The first ones of a session are staggered
+  // over the fragments (Douillard et al. 2025, streaming DiLoCo: offsets).
+  uint64_t OwnSteps(const Session& session, FragmentId id) const;
+  // Steps since its last send that its leases allow, once there are no more to come.
+  uint64_t StepsWithinReach(SessionId id, FragmentId fragment) const;
+  uint64_t TokensPerStep() const { return positions_per_step_ * kSampleTokens; }
   std::optional<SessionId> FirstReady() const;
+  bool NeedsLease(SessionId id, const Session& session) const;
+  bool RequiredAreReady() const;
+  bool AllRoundsDone() const;
+  bool HasStep(SessionId id, FragmentId fragment) const;  // leased to it, a step's worth
+  bool DataUsedUp() const;  // not even one step's worth is left to anybody
+  std::optional<Timestamp> NextWake() const;
+  // "" when it may be accepted.
+  std::string CheckContribution(SessionId session, const ContributionReady& ready) const;
+
   void Commit(RecordBody body);  // apply, collect, derive requests
+  void NoteSessions(const RecordBody& body);
+  void DropUndecided(FragmentId id, const Round& round);
+  void DropOf(SessionId session);
   void DeriveRequests(const RecordBody& body);
   void IssueAll();  // every request that the state implies
-  bool CheckpointDue() const;
-  ReduceRound MakeReduceRound(const Round& round) const;
-  std::optional<Timestamp> NextWake() const;
-  std::string CheckContribution(SessionId session, const ContributionReady& ready) const;
+  ReduceRound MakeReduceRound(FragmentId id) const;
+  StoreCheckpoint MakeStoreCheckpoint() const;
+  template <class T>
+  void Ask(T request) {
+    effects_.requests.emplace_back(std::in_place_type<T>, std::move(request));
+  }
+  void Notify(SessionId session) { notify_.insert(session); }
 
   RunConfig config_;
   uint64_t positions_per_step_;
   uint32_t quorum_per_mille_;
   uint32_t patience_per_mille_;
   uint32_t grace_per_mille_;
+  std::set<std::string> required_workers_;
   State state_;
+
+  // Sessions whose leases or carried rounds changed since Decide looked at them: a superset is
+  // harmless. Not part of the state.
+  std::set<SessionId> check_leases_;
+  std::set<SessionId> check_carry_;
+  bool recovered_ = false;  // from a journal, and no round was committed since
 
   // Of the Step that is running.
   Timestamp now_;
   Effects effects_;
+  bool notify_all_ = false;
+  std::set<SessionId> notify_;
 };
 
 // What the model continues at the end of a run.
 inline constexpr char kSamplePrompt[] = "def ";
 
-// Chunks and payload bytes that a contribution of `parameters` values coded with `codec` ("int8",
+// Chunks and payload bytes that a contribution of `elements` values coded with `codec` ("int8",
 // ...) must have.
 struct ObjectSize {
   uint32_t chunks = 0;
   uint64_t bytes = 0;
 };
-ObjectSize CodedSize(const std::string& codec, uint64_t parameters);
+ObjectSize CodedSize(const std::string& codec, uint64_t elements);
 
 }  // namespace longhaul

@@ -17,111 +17,202 @@ constexpr uint32_t kSampleLength = 200;  // tokens of the text shown at the end
 
 }  // namespace
 
-std::optional<RecordBody> Coordinator::Decide() const {
+std::optional<RecordBody> Coordinator::Decide() {
   if (!state_.started) return std::nullopt;
   if (auto r = DecidePhase()) return r;
   if (state_.phase != Phase::kRunning) return std::nullopt;
   if (auto r = DecideCarry()) return r;
   if (auto r = DecideLease()) return r;
+  if (auto r = DecideCheckpoint()) return r;
   if (auto r = DecideRequest()) return r;
-  return state_.round ? DecideOpenRound() : DecideRound();
-}
-
-std::optional<SessionId> Coordinator::FirstReady() const {
-  for (const auto& [id, session] : state_.sessions) {
-    if (session.ready) return id;
+  for (uint64_t f = 0; f < state_.fragments.size(); ++f) {
+    if (auto r = DecideFragment(FragmentId{f})) return r;
   }
   return std::nullopt;
 }
 
-bool Coordinator::CheckpointDue() const {
-  const uint64_t v = state_.version.value;
-  return state_.snapshot.id.version < state_.version &&
-         (v % config_.checkpoint.every_rounds == 0 || v >= config_.run.rounds);
+// ---- the run ----
+
+bool Coordinator::AllRoundsDone() const {
+  return state_.lowest_version().value >= config_.run.rounds;
+}
+
+bool Coordinator::HasStep(SessionId id, FragmentId fragment) const {
+  return state_.leases.ledger(fragment).LeasedPositions(id) >= positions_per_step_;
+}
+
+bool Coordinator::DataUsedUp() const {
+  if (state_.leases.totals(FragmentId{0}).free >= positions_per_step_) return false;
+  for (uint64_t f = 0; f < state_.fragments.size(); ++f) {
+    if (state_.leases.totals(FragmentId{f}).sealed > 0) return false;
+  }
+  for (const auto& [id, session] : state_.sessions) {
+    for (uint64_t f = 0; f < state_.fragments.size(); ++f) {
+      if (HasStep(id, FragmentId{f})) return false;
+    }
+  }
+  return true;
+}
+
+bool Coordinator::RequiredAreReady() const {
+  std::set<std::string> missing = required_workers_;
+  if (missing.empty()) return true;
+  for (const auto& [id, session] : state_.sessions) {
+    if (session.ready) missing.erase(state_.workers.at(session.key).name);
+  }
+  return missing.empty();
 }
 
 std::optional<RecordBody> Coordinator::DecidePhase() const {
-  const auto ready = std::count_if(state_.sessions.begin(), state_.sessions.end(),
-                                   [](const auto& entry) { return entry.second.ready; });
-  if (state_.phase == Phase::kWaiting && ready >= static_cast<int64_t>(config_.run.min_workers)) {
+  if (state_.phase == Phase::kWaiting && state_.ready_sessions >= config_.run.min_workers &&
+      RequiredAreReady())
     return PhaseChanged{Phase::kRunning, ""};
-  }
-  if (state_.phase != Phase::kRunning || state_.round) return std::nullopt;
-  if (state_.version.value >= config_.run.rounds) {
-    const bool asked = state_.evaluated == state_.version && state_.sampled;
-    if (CheckpointDue() || !state_.requests.empty() || (!asked && ready > 0)) return std::nullopt;
-    return PhaseChanged{Phase::kFinished,
-                        "all " + std::to_string(config_.run.rounds) + " rounds are done"};
-  }
-  return std::nullopt;
+  if (state_.phase != Phase::kRunning) return std::nullopt;
+  const bool in_flight = std::any_of(state_.fragments.begin(), state_.fragments.end(),
+                                     [](const Fragment& f) { return f.round.has_value(); });
+  if (in_flight || !(AllRoundsDone() || DataUsedUp())) return std::nullopt;
+  const bool asked = state_.evaluated == state_.outer_steps() && state_.sampled;
+  const bool stored = state_.snapshot_steps() == state_.outer_steps();
+  if (!stored || !state_.requests.empty() || (!asked && state_.ready_sessions > 0))
+    return std::nullopt;
+  if (!state_.degraded.empty()) return PhaseChanged{Phase::kFinished, state_.degraded};
+  return PhaseChanged{Phase::kFinished,
+                      AllRoundsDone()
+                          ? "all " + std::to_string(config_.run.rounds) + " rounds are done"
+                          : "the data is used up"};
 }
 
-std::optional<RecordBody> Coordinator::DecideCarry() const {
-  for (const auto& [id, session] : state_.sessions) {
-    if (session.carried_rounds > config_.round.carry) return ProgressDropped{id};
-  }
-  return std::nullopt;
+std::optional<RecordBody> Coordinator::DecideCheckpoint() const {
+  const uint64_t steps = state_.outer_steps();
+  const uint64_t every = uint64_t{config_.checkpoint.every_rounds} * state_.fragments.size();
+  if (!state_.cutting.empty() || state_.snapshot_steps() >= steps) return std::nullopt;
+  if (steps % every != 0 && !AllRoundsDone() && !DataUsedUp()) return std::nullopt;
+  CheckpointCut cut;
+  for (const Fragment& f : state_.fragments) cut.versions.push_back(f.version);
+  return cut;
 }
 
-std::optional<RecordBody> Coordinator::DecideLease() const {
-  const uint64_t rounds_left =
-      config_.run.rounds - std::min<uint64_t>(config_.run.rounds, state_.version.value);
-  const uint64_t ahead = std::min(kLeaseRoundsAhead, rounds_left);
-  if (state_.ledger.totals().free == 0) return std::nullopt;
+std::optional<SessionId> Coordinator::FirstReady() const {
+  if (state_.ready_sessions == 0) return std::nullopt;
   for (const auto& [id, session] : state_.sessions) {
-    const uint64_t wanted =
-        (ahead + (ahead > 0 ? session.carried_rounds : 0)) * positions_per_round();
-    if (session.ready && session.leased_positions < wanted) {
-      return LeaseGranted{id, state_.last_fence.Next(), positions_per_round()};
-    }
+    if (session.ready && !session.finishing) return id;
   }
   return std::nullopt;
 }
 
 std::optional<RecordBody> Coordinator::DecideRequest() const {
+  const bool last = AllRoundsDone() || DataUsedUp();
+  const uint64_t steps = state_.outer_steps();
+  const uint64_t every = uint64_t{config_.checkpoint.every_rounds} * state_.fragments.size();
+  const bool evaluate = state_.evaluated != steps && (steps % every == 0 || last);
+  if (state_.requests.empty() && !evaluate && !(last && !state_.sampled)) return std::nullopt;
   const std::optional<SessionId> worker = FirstReady();
   if (!worker) return std::nullopt;
   for (const auto& [id, open] : state_.requests) {
     if (open.session.value == 0) return RequestOpened{open.request, *worker};
   }
   if (!state_.requests.empty()) return std::nullopt;
-  const uint64_t v = state_.version.value;
-  const bool last = v >= config_.run.rounds;
-  if (state_.evaluated != state_.version && (v % config_.checkpoint.every_rounds == 0 || last)) {
-    return RequestOpened{
-        WorkRequest{state_.last_request.Next(), RequestKind::kEvaluate, state_.version, "", 0},
-        *worker};
+  WorkRequest request{state_.last_request.Next(), RequestKind::kEvaluate,
+                      state_.fragments[0].version, "", 0};
+  if (!evaluate) {
+    request.kind = RequestKind::kSample;
+    request.prompt = kSamplePrompt;
+    request.tokens = kSampleLength;
   }
-  if (last && !state_.sampled) {
-    return RequestOpened{WorkRequest{state_.last_request.Next(), RequestKind::kSample,
-                                     state_.version, kSamplePrompt, kSampleLength},
-                         *worker};
+  return RequestOpened{std::move(request), *worker};
+}
+
+// ---- data ----
+
+std::optional<RecordBody> Coordinator::DecideCarry() {
+  while (!check_carry_.empty()) {
+    const SessionId id = *check_carry_.begin();
+    auto session = state_.sessions.find(id);
+    if (session != state_.sessions.end()) {
+      for (uint64_t f = 0; f < state_.fragments.size(); ++f) {
+        if (session->second.fragments[f].carried_rounds > config_.round.carry)
+          return ProgressDropped{id, FragmentId{f}};
+      }
+    }
+    check_carry_.erase(id);
   }
   return std::nullopt;
 }
 
-std::optional<RecordBody> Coordinator::DecideRound() const {
-  if (state_.version.value >= config_.run.rounds) return std::nullopt;
-  std::vector<SessionId> members;
-  for (const auto& [id, session] : state_.sessions) {
-    if (session.ready && session.leased_positions > 0) members.push_back(id);
+// Each fragment's next rounds are covered by what is leased on it and not in a closed round.
+bool Coordinator::NeedsLease(SessionId id, const Session& session) const {
+  const uint64_t per_round = PositionsPerRound(session);
+  for (uint64_t i = 0; i < state_.fragments.size(); ++i) {
+    const Fragment& f = state_.fragments[i];
+    const uint64_t decided = f.version.value + (f.round && f.round->closing ? 1 : 0);
+    if (decided >= config_.run.rounds) continue;
+    const uint64_t ahead = std::min(kLeaseRoundsAhead, config_.run.rounds - decided);
+    const uint64_t wanted = (ahead + session.fragments[i].carried_rounds) * per_round;
+    if (state_.leases.ledger(FragmentId{i}).LeasedPositions(id) < wanted) return true;
   }
-  if (members.empty() || members.size() < config_.run.min_workers) return std::nullopt;
-  return MakeRound(std::move(members));
+  return false;
 }
 
-RoundOpened Coordinator::MakeRound(std::vector<SessionId> members) const {
-  const uint64_t raw = config_.sync.weights == "equal" ? 1 : positions_per_round() * kSampleTokens;
-  const WeightRatio scale = WeightScale(raw * members.size(), config_.round.carry);
-  const Duration measured = state_.last_round_time == Duration(0)
-                                ? kFirstRoundLimit
-                                : 4 * state_.last_round_time + kRoundSlack;
+std::optional<RecordBody> Coordinator::DecideLease() {
+  while (!check_leases_.empty() && state_.leases.totals(FragmentId{0}).free > 0) {
+    const SessionId id = *check_leases_.begin();
+    auto session = state_.sessions.find(id);
+    if (session != state_.sessions.end() && session->second.ready && !session->second.finishing &&
+        NeedsLease(id, session->second)) {
+      return LeaseGranted{id, state_.last_fence.Next(), PositionsPerRound(session->second)};
+    }
+    check_leases_.erase(id);
+  }
+  return std::nullopt;
+}
+
+// ---- rounds ----
+
+std::optional<RecordBody> Coordinator::DecideFragment(FragmentId id) const {
+  const Fragment& f = state_.fragment(id);
+  if (!f.round) return DecideNextRound(id);
+  return f.round->closing ? DecideClosed(id) : DecideCollecting(id);
+}
+
+std::optional<RecordBody> Coordinator::DecideNextRound(FragmentId id) const {
+  // The last samples may be with fewer workers than that.
+  const bool last_data = state_.leases.totals(FragmentId{0}).free < positions_per_step_;
+  const uint64_t fewest = std::max<uint64_t>(1, last_data ? 1 : config_.run.min_workers);
+  if (state_.fragment(id).version.value >= config_.run.rounds || state_.ready_sessions < fewest)
+    return std::nullopt;
+  std::vector<Member> members;
+  for (const auto& [session_id, session] : state_.sessions) {
+    if (session.ready && HasStep(session_id, id)) {
+      members.push_back(
+          {session_id, std::min(OwnSteps(session, id), StepsWithinReach(session_id, id))});
+    }
+  }
+  if (members.size() < fewest) return std::nullopt;
+  return MakeRound(id, std::move(members));
+}
+
+uint64_t Coordinator::OwnSteps(const Session& session, FragmentId id) const {
+  const uint64_t steps = StepsOf(session);
+  if (session.fragments[id.value].last_sequence > 0) return steps;
+  return std::max<uint64_t>(1, steps * (id.value + 1) / state_.fragments.size());
+}
+
+RoundOpened Coordinator::MakeRound(FragmentId id, std::vector<Member> members) const {
+  const Fragment& f = state_.fragment(id);
+  uint64_t tokens = 0;
+  for (const Member& m : members) tokens += m.steps * TokensPerStep();
+  const uint64_t raw = config_.sync.weights == "equal" ? members.size() : tokens;
+  const WeightRatio scale = WeightScale(raw, config_.round.carry);
+  const Duration measured =
+      f.last_round_time == Duration(0) ? kFirstRoundLimit : 4 * f.last_round_time + kRoundSlack;
   const uint64_t quorum = (members.size() * quorum_per_mille_ + 999) / 1000;
   return RoundOpened{.round = state_.last_round.Next(),
-                     .base = state_.version,
+                     .fragment = id,
+                     .base = f.version,
                      .time_limit = measured * patience_per_mille_ / 1000,
                      .members = std::move(members),
-                     .quorum = static_cast<uint32_t>(std::max<uint64_t>(1, quorum)),
+                     .quorum = std::max<uint64_t>(1, quorum),
+                     .quorum_tokens = tokens / 1000 * quorum_per_mille_,
                      .weight_numerator = scale.numerator,
                      .weight_denominator = scale.denominator};
 }
@@ -131,37 +222,80 @@ Duration Coordinator::Grace(const Round& round) const {
   return std::max(kMinGrace, waited * grace_per_mille_ / 1000 * patience_per_mille_ / 1000);
 }
 
-std::optional<RecordBody> Coordinator::DecideOpenRound() const {
-  const Round& round = *state_.round;
-  if (round.closing) return std::nullopt;  // the reducer is at work; its answer is an event
-  uint64_t held = 0;
-  for (const auto& [id, c] : round.contributions) held += c.held ? 1 : 0;
-  const auto alive = static_cast<uint64_t>(
-      std::count_if(round.members.begin(), round.members.end(),
-                    [&](SessionId id) { return state_.sessions.contains(id); }));
-  if (held >= round.quorum && (held >= alive || now_ >= *round.quorum_held + Grace(round))) {
-    return RoundClosed{round.id, MakeClosing(round)};
-  }
-  if (alive < round.quorum)
-    return RoundAborted{round.id, "too few members are left for the quorum"};
-  if (now_ >= round.deadline) return RoundAborted{round.id, "the quorum was not reached in time"};
+std::optional<RecordBody> Coordinator::DecideCollecting(FragmentId id) const {
+  const Round& round = *state_.fragment(id).round;
+  const bool quorum = round.held >= round.quorum && round.held_tokens >= round.quorum_tokens;
+  if (quorum && (round.held >= round.live_members || now_ >= *round.quorum_held + Grace(round)))
+    return DecideClose(id);
+  if (round.live_members < round.quorum)
+    return RoundAborted{round.id, id, "too few members are left for the quorum"};
+  if (now_ >= round.deadline)
+    return RoundAborted{round.id, id, "the quorum was not reached in time"};
+  if (round.contributions.empty() && DataUsedUp())
+    return RoundAborted{round.id, id, "the data is used up"};
   return std::nullopt;
+}
+
+std::optional<RecordBody> Coordinator::DecideClose(FragmentId id) const {
+  const Round& round = *state_.fragment(id).round;
+  const std::string unmet = Unmet(round);
+  if (unmet.empty() || !state_.degraded.empty())
+    return RoundClosed{round.id, id, MakeClosing(round)};
+  if (now_ < round.deadline) return std::nullopt;
+  if (config_.round.broken_contract == "stop") return PhaseChanged{Phase::kStopped, unmet};
+  return ContractBroken{round.id, unmet};
+}
+
+std::string Coordinator::Unmet(const Round& round) const {
+  std::set<std::string> missing = required_workers_;
+  uint64_t tokens = 0;
+  if (missing.empty() && config_.round.min_tokens == 0) return "";
+  for (const auto& [session, c] : round.contributions) {
+    if (!c.held) continue;
+    tokens += c.tokens;
+    missing.erase(state_.workers.at(c.key).name);
+  }
+  if (!missing.empty())
+    return "a round has no contribution of the required worker " + *missing.begin();
+  if (tokens < config_.round.min_tokens) {
+    return "a round has fewer tokens than round.min_tokens = " +
+           std::to_string(config_.round.min_tokens);
+  }
+  return "";
+}
+
+std::optional<RecordBody> Coordinator::DecideClosed(FragmentId id) const {
+  const Round& round = *state_.fragment(id).round;
+  if (now_ < round.deadline) return std::nullopt;  // the reducer's answer is an event
+  if (round.closing->attempt >= kMaxAttempts)
+    return RoundAborted{round.id, id, "it could not be added up in time"};
+  Closing again = *round.closing;
+  ++again.attempt;
+  return RoundClosed{round.id, id, std::move(again)};
 }
 
 Closing Coordinator::MakeClosing(const Round& round) const {
   Closing closing{.attempt = 1};
-  for (const auto& [id, c] : round.contributions) {
+  for (const auto& [session, c] : round.contributions) {
     if (!c.held) continue;
-    closing.included.push_back(id);
+    closing.included.push_back(c.id());
     closing.divisor += c.weight;
   }
   return closing;
 }
 
 std::optional<Timestamp> Coordinator::NextWake() const {
-  if (!state_.round || state_.round->closing) return std::nullopt;
-  if (state_.round->quorum_held) return *state_.round->quorum_held + Grace(*state_.round);
-  return state_.round->deadline;
+  std::optional<Timestamp> next = state_.frozen_until;
+  for (const Fragment& f : state_.fragments) {
+    if (!f.round) continue;
+    Timestamp at = f.round->deadline;
+    if (!f.round->closing && f.round->quorum_held) {
+      const Timestamp graced = *f.round->quorum_held + Grace(*f.round);
+      if (graced > now_) at = std::min(at, graced);
+    }
+    next = next ? std::min(*next, at) : at;
+  }
+  return next;
 }
 
 }  // namespace longhaul

@@ -19,9 +19,11 @@ struct ExpectContribution {
   uint32_t weight = 0;
 };
 struct DropContribution {
+  FragmentId fragment;
   ContributionId id;
 };
 struct ReduceRound {
+  FragmentId fragment;
   RoundId round;
   uint32_t attempt = 0;
   std::vector<std::pair<ContributionId, uint32_t>> included;  // with weights
@@ -31,11 +33,16 @@ struct ReduceRound {
   uint32_t outer_momentum_bits = 0;
 };
 struct InstallRound {
+  FragmentId fragment;
   RoundId round;
   uint32_t attempt = 0;
 };
+// A cut through all fragments at the moment of the request: every InstallRound before it counts,
+// none after it.
 struct StoreCheckpoint {
-  Version version;  // always the newest; asked for before a later round can be installed
+  std::vector<Version> versions;  // per fragment
+  RoundId round;                  // highest number used
+  std::string leases;             // LeaseBook with nothing leased: a lease ends with its generation
 };
 struct AdmitKey {
   WorkerKey key;
@@ -45,7 +52,7 @@ struct ExpelKey {
   WorkerKey key;
 };
 struct ShutDown {
-  bool success = false;
+  bool success = false;  // all rounds done, and the participation contract kept
 };
 using Request = std::variant<ExpectContribution, DropContribution, ReduceRound, InstallRound,
                              StoreCheckpoint, AdmitKey, ExpelKey, ShutDown>;
@@ -56,11 +63,19 @@ struct Reply {
   Message message;
 };
 
+// A message that was not acted upon and changed nothing.
+struct Ignored {
+  SessionId session;
+  std::string reason;
+};
+
 struct Effects {
   std::vector<Record> records;
   std::vector<Reply> replies;
-  std::vector<SessionId> notify;  // their Assignment changed: send Coordinator::AssignmentFor
+  // Their Assignment changed: send Coordinator::AssignmentFor. Ascending, each once.
+  std::vector<SessionId> notify;
   std::vector<Request> requests;
+  std::vector<Ignored> ignored;
   std::optional<Timestamp> wake;  // a tick is wanted then
   std::string fatal;  // not empty: the journal is behind the workers; stop at once and say this
 };

@@ -7,9 +7,11 @@
 #include <optional>
 #include <string>
 #include <variant>
+#include <vector>
 
 #include "common/ids.h"
 #include "common/time.h"
+#include "coordinator/core/state.h"
 #include "proto/messages.h"
 
 namespace longhaul {
@@ -40,7 +42,7 @@ struct HelloEvent {
 // A session stated versions and hashes that differ from what it stated before.
 struct StatedEvent {
   SessionId session;
-  FragmentState fragment;
+  std::vector<FragmentState> fragments;
 };
 struct ContributionEvent {
   SessionId session;
@@ -48,33 +50,59 @@ struct ContributionEvent {
 };
 // The reducer holds all of it, durably.
 struct HeldEvent {
+  FragmentId fragment;
   ContributionId id;
 };
 // The reducer refused its content.
 struct RefusedEvent {
+  FragmentId fragment;
   ContributionId id;
   std::string reason;
 };
+// The reducer cannot add up these contributions of a closed round any more.
+struct LostEvent {
+  FragmentId fragment;
+  RoundId round;
+  uint32_t attempt = 0;
+  std::vector<ContributionId> contributions;
+};
 // The reducer has the aggregate of a closed round durable, and computed the state that follows.
 struct PreparedEvent {
+  FragmentId fragment;
   RoundId round;
   uint32_t attempt = 0;
   ObjectInfo aggregate;
   Digest state_hash{};
 };
+// A checkpoint is durable. Per fragment: the state object it offers, and the oldest version among
+// the checkpoints kept.
 struct CheckpointEvent {
-  ObjectInfo snapshot;
-  Version oldest_kept;
+  std::vector<ObjectInfo> snapshots;
+  std::vector<Version> oldest_kept;
 };
 struct RequestDoneEvent {
   SessionId session;
   RequestDone done;
 };
+// `hand_in`: it trains no more, but what it has trained shall be included first.
 struct LeaveEvent {
   SessionId session;
+  bool hand_in = false;
 };
+// All sessions that are silent for longer than they may, at this moment. Stated again while it is
+// so.
 struct SilentEvent {
-  SessionId session;
+  std::vector<SessionId> sessions;
+};
+// Inner steps per round, as planned for each session.
+struct PlanEvent {
+  std::vector<Member> steps;
+};
+// The run goes back to a checkpoint: everything since is void.
+struct RollBackEvent {
+  Generation generation;
+  std::vector<ObjectInfo> snapshots;
+  std::string leases;  // LeaseBook, as stored in the checkpoint
 };
 // The operator, through the shell.
 struct InviteEvent {
@@ -93,10 +121,10 @@ struct AllowEvent {
   std::string name;
 };
 
-using EventBody =
-    std::variant<BootEvent, TickEvent, EnrollEvent, HelloEvent, StatedEvent, ContributionEvent,
-                 HeldEvent, RefusedEvent, PreparedEvent, CheckpointEvent, RequestDoneEvent,
-                 LeaveEvent, SilentEvent, InviteEvent, RevokeEvent, AllowEvent>;
+using EventBody = std::variant<BootEvent, TickEvent, EnrollEvent, HelloEvent, StatedEvent,
+                               ContributionEvent, HeldEvent, RefusedEvent, LostEvent, PreparedEvent,
+                               CheckpointEvent, RequestDoneEvent, LeaveEvent, SilentEvent,
+                               PlanEvent, RollBackEvent, InviteEvent, RevokeEvent, AllowEvent>;
 
 struct Event {
   Timestamp now;

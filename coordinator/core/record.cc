@@ -23,13 +23,26 @@ std::string Text(const ContributionId& c) {
   return std::to_string(c.session.value) + "/" + std::to_string(c.sequence);
 }
 
+std::string Text(FragmentId f) { return "fragment " + std::to_string(f.value); }
+std::string Text(const std::vector<Version>& versions) {
+  std::string text = versions.size() == 1 ? "version" : "versions";
+  for (Version v : versions) text += " " + std::to_string(v.value);
+  return text;
+}
+std::string Text(const std::vector<ObjectInfo>& snapshots) {
+  std::vector<Version> versions;
+  for (const ObjectInfo& s : snapshots) versions.push_back(s.id.version);
+  return Text(versions);
+}
+
 struct Describe {
   std::string operator()(const RunStarted& x) {
-    return "run started, " + std::to_string(x.positions) + " positions";
+    return "run started, " + std::to_string(x.positions) + " positions, " +
+           std::to_string(x.elements.size()) + " fragments";
   }
   std::string operator()(const GenerationStarted& x) {
     return "generation " + std::to_string(x.generation.counter) + " started at " +
-           Text(x.snapshot.id.version);
+           Text(x.snapshots);
   }
   std::string operator()(const Restarted&) { return "restarted"; }
   std::string operator()(const InvitationMade& x) { return "invitation " + x.id; }
@@ -42,20 +55,31 @@ struct Describe {
     return Text(x.session) + " ended: " + kNames[static_cast<int>(x.reason) % 6];
   }
   std::string operator()(const MemberReady& x) { return Text(x.session) + " ready"; }
+  std::string operator()(const SessionFinishing& x) { return Text(x.session) + " hands in"; }
+  std::string operator()(const StepsPlanned& x) {
+    return Text(x.session) + " makes " + std::to_string(x.steps) + " steps per round";
+  }
+  std::string operator()(const ExpiryFrozen&) {
+    return "many workers fell silent at once: nobody expires for a while";
+  }
+  std::string operator()(const ExpiryThawed&) { return "silent workers expire again"; }
+  std::string operator()(const StateDisputed& x) {
+    return Text(x.session) + " holds another state of " + Text(x.fragment);
+  }
   std::string operator()(const LeaseGranted& x) {
     return Text(x.session) + " leases " + std::to_string(x.positions) + " under fence " +
            std::to_string(x.fence.value);
   }
   std::string operator()(const ProgressDropped& x) {
-    return Text(x.session) + " drops its progress";
+    return Text(x.session) + " drops its progress on " + Text(x.fragment);
   }
   std::string operator()(const RoundOpened& x) {
-    return Text(x.round) + " opened at " + Text(x.base) + ", members " +
+    return Text(x.round) + " of " + Text(x.fragment) + " opened at " + Text(x.base) + ", members " +
            std::to_string(x.members.size()) + ", quorum " + std::to_string(x.quorum);
   }
   std::string operator()(const ContributionAccepted& x) {
-    return "contribution " + Text(x.object.id.contribution) + " accepted, weight " +
-           std::to_string(x.weight);
+    return "contribution " + Text(x.object.id.contribution) + " to " + Text(x.object.id.fragment) +
+           " accepted, weight " + std::to_string(x.weight);
   }
   std::string operator()(const ContributionHeld& x) {
     return "contribution " + Text(x.id) + " held";
@@ -70,12 +94,13 @@ struct Describe {
     return text;
   }
   std::string operator()(const RoundCommitted& x) {
-    return Text(x.commit.round) + " committed: " + Text(x.commit.version);
+    return Text(x.commit.round) + " committed: " + Text(x.commit.fragment) + " at " +
+           Text(x.commit.version);
   }
   std::string operator()(const RoundAborted& x) { return Text(x.round) + " aborted: " + x.reason; }
-  std::string operator()(const CheckpointStored& x) {
-    return "checkpoint at " + Text(x.snapshot.id.version);
-  }
+  std::string operator()(const ContractBroken& x) { return "degraded: " + x.reason; }
+  std::string operator()(const CheckpointCut& x) { return "checkpoint cut at " + Text(x.versions); }
+  std::string operator()(const CheckpointStored& x) { return "checkpoint at " + Text(x.snapshots); }
   std::string operator()(const RequestOpened& x) {
     return std::string(x.request.kind == RequestKind::kEvaluate ? "evaluate " : "sample ") +
            Text(x.request.version) + " by " + Text(x.session);

@@ -19,16 +19,16 @@ struct RunStarted {
   std::string run_id;
   std::string run_config;  // EncodeRunConfig
   Generation generation;
-  uint64_t parameters = 0;
   Digest data_identity{};
-  uint64_t positions = 0;  // size of the ledger
-  ObjectInfo snapshot;     // version 0; its root is the state hash
+  uint64_t positions = 0;             // size of the ledger
+  std::vector<uint64_t> elements;     // per fragment
+  std::vector<ObjectInfo> snapshots;  // per fragment at version 0; its root is the state hash
 };
 // A new generation from a checkpoint: local progress and worker residuals of the old one are void.
 struct GenerationStarted {
   Generation generation;
-  ObjectInfo snapshot;
-  std::string ledger;  // as stored in the checkpoint
+  std::vector<ObjectInfo> snapshots;  // per fragment
+  std::string leases;                 // LeaseBook, as stored in the checkpoint
 };
 // The coordinator's process began again: deadlines move by `grace`.
 struct Restarted {
@@ -54,7 +54,7 @@ struct SessionOpened {
   ProcessId process;
   std::string name;
 };
-// Its leases return, unless they are sealed.
+// It is fenced as a whole: its leases return, those under a sealed range once that is decided.
 struct SessionEnded {
   SessionId session;
   EndReason reason = EndReason::kLeft;
@@ -62,22 +62,43 @@ struct SessionEnded {
 struct MemberReady {
   SessionId session;
 };
+// It trains no more and hands in what it has.
+struct SessionFinishing {
+  SessionId session;
+};
+struct StepsPlanned {
+  SessionId session;
+  uint64_t steps = 0;  // per round
+};
+// So many fell silent at once that the fault is taken to be ours: nobody expires before `until`.
+struct ExpiryFrozen {
+  Timestamp until;
+};
+struct ExpiryThawed {};
+// A worker holds another state than ours.
+struct StateDisputed {
+  SessionId session;
+  FragmentId fragment;
+};
 struct LeaseGranted {
   SessionId session;
   Fence fence;
   uint64_t positions = 0;  // the lowest free ones
 };
-// Not included for more rounds than `carry` allows: its ranges return and it starts again from the
-// global parameters.
+// Not included for more rounds than `carry` allows: what the last contribution was trained on is
+// void on this fragment.
 struct ProgressDropped {
   SessionId session;
+  FragmentId fragment;
 };
 struct RoundOpened {
   RoundId round;
+  FragmentId fragment;
   Version base;
-  Duration time_limit{0};
-  std::vector<SessionId> members;
-  uint32_t quorum = 0;
+  Duration time_limit{0};  // for collecting, and again for each attempt to add up
+  std::vector<Member> members;
+  uint64_t quorum = 0;
+  uint64_t quorum_tokens = 0;
   uint64_t weight_numerator = 1;
   uint64_t weight_denominator = 1;
 };
@@ -86,18 +107,23 @@ struct ContributionAccepted {
   std::vector<LeaseRange> leases;
   uint64_t steps = 0;
   uint64_t tokens = 0;
+  uint64_t quorum_tokens = 0;
   uint32_t weight = 0;
   uint64_t loss_bits = 0;
 };
 struct ContributionHeld {
+  FragmentId fragment;
   ContributionId id;
 };
 struct ContributionRefused {
+  FragmentId fragment;
   ContributionId id;
   std::string reason;
 };
+// A later attempt's list is a subset of the one before.
 struct RoundClosed {
   RoundId round;
+  FragmentId fragment;
   Closing closing;
 };
 struct RoundCommitted {
@@ -105,11 +131,21 @@ struct RoundCommitted {
 };
 struct RoundAborted {
   RoundId round;
+  FragmentId fragment;
   std::string reason;
 };
+// The run goes on without what round.required_workers and round.min_tokens ask for.
+struct ContractBroken {
+  RoundId round;
+  std::string reason;
+};
+// The checkpoint that is written now.
+struct CheckpointCut {
+  std::vector<Version> versions;  // per fragment
+};
 struct CheckpointStored {
-  ObjectInfo snapshot;
-  Version oldest_kept;
+  std::vector<ObjectInfo> snapshots;  // per fragment
+  std::vector<Version> oldest_kept;
 };
 struct RequestOpened {
   WorkRequest request;
@@ -129,10 +165,11 @@ struct PhaseChanged {
 
 using RecordBody =
     std::variant<RunStarted, GenerationStarted, Restarted, InvitationMade, InvitationRevoked,
-                 WorkerEnrolled, SessionOpened, SessionEnded, MemberReady, LeaseGranted,
+                 WorkerEnrolled, SessionOpened, SessionEnded, MemberReady, SessionFinishing,
+                 StepsPlanned, ExpiryFrozen, ExpiryThawed, StateDisputed, LeaseGranted,
                  ProgressDropped, RoundOpened, ContributionAccepted, ContributionHeld,
-                 ContributionRefused, RoundClosed, RoundCommitted, RoundAborted, CheckpointStored,
-                 RequestOpened, RequestClosed, PhaseChanged>;
+                 ContributionRefused, RoundClosed, RoundCommitted, RoundAborted, ContractBroken,
+                 CheckpointCut, CheckpointStored, RequestOpened, RequestClosed, PhaseChanged>;
 
 struct Record {
   Timestamp now;

@@ -10,10 +10,11 @@
 #include <string>
 #include <vector>
 
+#include "common/bytes.h"
 #include "common/ids.h"
 #include "common/time.h"
 #include "proto/messages.h"
-#include "sharding/lease/ledger.h"
+#include "sharding/lease/lease_book.h"
 
 namespace longhaul {
 
@@ -22,17 +23,24 @@ inline constexpr size_t kMaxEndedSessions =
 inline constexpr size_t kMaxInvitations = 10'000;
 inline constexpr size_t kMaxWorkers = 100'000;
 
+inline constexpr uint32_t kMaxAttempts = 4;  // of one round: lists that it tries to add up
+inline constexpr uint32_t kMaxFragments = 64;
+
 // By key; survives sessions.
 struct EnrolledWorker {
   std::string name;
-  ContributionId included;  // the last included one of this generation
-  uint32_t failures = 0;    // refused contributions
+  uint32_t number = 0;                   // by order of enrolment, from 1: names the key in short
+  SessionId session;                     // its live one; 0: none
+  std::vector<ContributionId> included;  // per fragment: the last included one of this generation
+  uint32_t failures = 0;                 // refused contributions
+  bool operator==(const EnrolledWorker&) const = default;
 };
 
 struct OpenInvitation {
   WorkerKey one_off_key;
   uint64_t expires_unix_s = 0;
   uint32_t uses_left = 0;
+  bool operator==(const OpenInvitation&) const = default;
 };
 
 enum class EndReason : uint8_t {
@@ -43,14 +51,24 @@ enum class EndReason : uint8_t {
   kGeneration = 5
 };
 
+// What a session owes on one fragment.
+struct SessionFragment {
+  uint64_t last_sequence = 0;       // of its contributions; 0: none yet
+  uint32_t carried_rounds = 0;      // contributions that were not included since one was
+  std::vector<LeaseRange> carried;  // what the last of them was trained on
+  ContributionId dropped;           // this one's progress is void: carried over too often
+  bool operator==(const SessionFragment&) const = default;
+};
+
 struct Session {
   WorkerKey key;
   ProcessId process;
   std::string name;
-  bool ready = false;  // has stated the current state once: it can be a member of rounds
-  uint64_t leased_positions = 0;
-  uint32_t carried_rounds = 0;  // contributions that were not included since one was
-  uint64_t last_sequence = 0;   // of its contributions
+  bool ready = false;      // has stated the current state once: it can be a member of rounds
+  bool finishing = false;  // hands in what it has, trains no more
+  uint64_t steps = 0;      // inner steps per round, as planned
+  std::vector<SessionFragment> fragments;
+  bool operator==(const Session&) const = default;
 };
 
 struct Contribution {
@@ -59,9 +77,12 @@ struct Contribution {
   std::vector<LeaseRange> leases;
   uint64_t steps = 0;
   uint64_t tokens = 0;
+  uint64_t quorum_tokens = 0;  // what it counts for the quorum
   uint32_t weight = 0;
   uint64_t loss_bits = 0;  // double
   bool held = false;       // complete and durable at the reducer
+  bool operator==(const Contribution&) const = default;
+  const ContributionId& id() const { return object.id.contribution; }
 };
 
 // The list that an attempt adds up.
@@ -69,20 +90,35 @@ struct Closing {
   uint32_t attempt = 0;
   std::vector<ContributionId> included;  // ascending
   uint64_t divisor = 0;                  // sum of their weights
+  bool operator==(const Closing&) const = default;
 };
 
+struct Member {
+  SessionId session;
+  uint64_t steps = 0;  // planned
+  bool operator==(const Member&) const = default;
+};
+
+// Of one fragment.
 struct Round {
   RoundId id;
   Version base;
   Timestamp opened;
-  Timestamp deadline;
-  std::set<SessionId> members;  // at open
-  uint32_t quorum = 0;          // contributions
+  Timestamp deadline;  // of the state it is in: collecting, or closed
+  Duration time_limit{0};
+  std::map<SessionId, uint64_t> members;  // at open, with their planned steps
+  uint64_t live_members = 0;
+  uint64_t quorum = 0;         // contributions
+  uint64_t quorum_tokens = 0;  // and tokens
   uint64_t weight_numerator = 1;
   uint64_t weight_denominator = 1;
-  std::map<ContributionId, Contribution> contributions;
+  std::map<SessionId, Contribution> contributions;  // at most one per session
+  uint64_t held = 0;                                // how many of them
+  uint64_t held_tokens = 0;
   std::optional<Timestamp> quorum_held;
   std::optional<Closing> closing;
+  bool operator==(const Round&) const = default;
+  bool Includes(const ContributionId& id) const;  // in the list of its closing
 };
 
 // A committed outer step, kept while a replica may still need it.
@@ -91,22 +127,39 @@ struct Commit {
   uint64_t tokens = 0;
   uint32_t contributions = 0;
   uint64_t loss_bits = 0;  // token-weighted mean training loss
+  bool operator==(const Commit&) const = default;
 };
 
 struct OpenRequest {
   WorkRequest request;
   SessionId session;  // who does it
+  bool operator==(const OpenRequest&) const = default;
+};
+
+struct Fragment {
+  uint64_t elements = 0;
+  Version version;
+  Digest state_hash{};
+  RoundId decided;  // every round of this fragment up to this one is committed or aborted
+  std::optional<Round> round;
+  ObjectInfo snapshot;                // newest checkpoint, as a state object
+  Version oldest_snapshot;            // oldest checkpoint kept; commits since then are kept too
+  std::map<Version, Commit> commits;  // by the version they lead to
+  std::map<Version, Digest> hashes;   // of `oldest_snapshot` and every version since
+  std::set<WorkerKey> disputes;       // who stated another hash for the current version
+  Duration last_round_time{0};        // open to commit of the newest committed round
+  bool operator==(const Fragment&) const = default;
 };
 
 struct State {
   bool started = false;
   std::string run_id;
   Generation generation;
-  uint64_t parameters = 0;
   Digest data_identity{};
   Timestamp now;  // of the last record
   Phase phase = Phase::kWaiting;
   std::string reason;
+  std::string degraded;  // not empty: the participation contract was broken, and how
 
   SessionId last_session;
   RoundId last_round;  // highest number ever used
@@ -116,23 +169,30 @@ struct State {
   std::map<WorkerKey, EnrolledWorker> workers;
   std::map<std::string, OpenInvitation> invitations;
   std::map<SessionId, Session> sessions;  // live
+  uint64_t ready_sessions = 0;            // how many of them are ready
   std::map<SessionId, EndReason> ended;   // bounded, newest kept
-  Ledger ledger{0};
+  std::optional<Timestamp> frozen_until;  // too many fell silent at once: nobody expires until then
 
-  Version version;
-  Digest state_hash{};
-  RoundId decided;  // every round up to this one is committed or aborted
-  std::optional<Round> round;
-  ObjectInfo snapshot;                // newest checkpoint, as a state object
-  Version oldest_snapshot;            // oldest checkpoint kept; commits since then are kept too
-  std::map<Version, Commit> commits;  // by the version they lead to
-  std::map<Version, Digest> hashes;   // of `oldest_snapshot` and every version since
+  std::vector<Fragment> fragments;
+  LeaseBook leases{0, 1};
+  std::vector<Version> cutting;  // versions of the checkpoint that is being written; empty: none
 
   std::map<RequestId, OpenRequest> requests;
-  std::optional<Version> evaluated;  // newest version for which an evaluation was asked for
-  bool sampled = false;              // the final sample was asked for
+  std::optional<uint64_t> evaluated;  // outer steps for which an evaluation was asked for last
+  bool sampled = false;               // the final sample was asked for
   uint64_t aborted_rounds = 0;
-  Duration last_round_time{0};  // open to commit of the newest committed round
+
+  uint64_t parameters() const;      // of the whole model
+  uint64_t outer_steps() const;     // sum of all versions
+  uint64_t snapshot_steps() const;  // the same of the newest checkpoint
+  Version lowest_version() const;
+  const Fragment& fragment(FragmentId id) const { return fragments[id.value]; }
+  Fragment& fragment(FragmentId id) { return fragments[id.value]; }
+  bool operator==(const State&) const = default;
 };
+
+// Canonical bytes, for snapshots. Decode refuses everything that Encode does not write.
+std::string EncodeState(const State& state);
+std::optional<State> DecodeState(ByteSpan bytes);
 
 }  // namespace longhaul

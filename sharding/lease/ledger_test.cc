@@ -42,18 +42,24 @@ class NaiveLedger {
     return Holds(s, f, from, to) && Fill(from, to, {'s', 0, s, f});
   }
   bool Unseal(SessionId s, Fence f, uint64_t from, uint64_t to) {
-    return AllAre(from, to,
-                  [&](const Cell& c) {
-                    return c == Cell{'s', 0, s, f};
-                  }) &&
-           Fill(from, to, {'l', 0, s, f});
+    auto sealed = [&](const Cell& c) { return c.state == 's' && c.session == s && c.fence == f; };
+    return AllAre(from, to, sealed) && Fill(from, to, {'l', 0, s, f, cells_[from].released});
+  }
+  int MarkReleased(SessionId s) {
+    int changed = 0;
+    for (Cell& c : cells_) {
+      if ((c.state != 'l' && c.state != 's') || c.session != s || c.released) continue;
+      c.released = true;
+      ++changed;
+    }
+    return changed;
   }
   bool Commit(uint64_t from, uint64_t to) {
     return AllAre(from, to, [](const Cell& c) { return c.state == 's'; }) &&
            Fill(from, to, {'c', 0, {}, {}});
   }
-  bool Return(SessionId s, Fence f, uint64_t from, uint64_t to) {
-    return Holds(s, f, from, to) && Fill(from, to, {});
+  bool Return(uint64_t from, uint64_t to) {
+    return AllAre(from, to, [](const Cell& c) { return c.state == 'l'; }) && Fill(from, to, {});
   }
   Ranges Return(SessionId s) {
     Ranges leases = LeasesOf(s);
@@ -68,8 +74,13 @@ class NaiveLedger {
   }
   Ranges LeasesOf(SessionId s) const {
     std::vector<bool> mine;
-    for (const Cell& c : cells_) mine.push_back(c.state == 'l' && c.session == s);
+    for (const Cell& c : cells_) mine.push_back(c.state == 'l' && c.session == s && !c.released);
     return Runs(mine);
+  }
+  uint64_t LeasedPositions(SessionId s) const {
+    uint64_t sum = 0;
+    for (const Range& r : LeasesOf(s)) sum += r.to - r.from;
+    return sum;
   }
   Ledger::Totals totals() const {
     auto count = [&](char state) {
@@ -90,6 +101,7 @@ class NaiveLedger {
     int reason = 0;
     SessionId session;
     Fence fence;
+    bool released = false;
     auto operator<=>(const Cell&) const = default;
   };
   template <class P>
@@ -177,7 +189,8 @@ TEST(LedgerTest, RefusesAndChangesNothing) {
   EXPECT_FALSE(ledger.Discard(0, 1, static_cast<DiscardReason>(0)));
   EXPECT_FALSE(ledger.Quarantine(90, 101));
   EXPECT_TRUE(ledger.Return(b).empty());
-  EXPECT_FALSE(ledger.Return(a, Fence{5}, 5, 15));
+  EXPECT_FALSE(ledger.Return(5, 15));   // partly sealed
+  EXPECT_FALSE(ledger.Return(40, 51));  // partly free
   EXPECT_EQ(ledger, before);
 }
 
@@ -234,14 +247,14 @@ class Duel {
         break;
       case 6:
       case 7:
-        ok =
-            Both([&](auto& l) { return l.Return(session_, range_.fence, range_.from, range_.to); });
+        ok = Both([&](auto& l) { return l.Return(range_.from, range_.to); });
         break;
       case 8:
         ok = Rare();
         break;
       default:
         Both([&](auto& l) { return l.LeasesOf(session_); });
+        Both([&](auto& l) { return l.LeasedPositions(session_); });
         Both([&](auto& l) { return l.Holds(session_, range_.fence, range_.from, range_.to); });
     }
     EXPECT_EQ(ledger_.totals(), naive_.totals());
@@ -284,6 +297,9 @@ class Duel {
       case 2:
       case 3:
         return !Both([&](auto& l) { return l.Return(session_); }).empty();
+      case 4:
+        ledger_.MarkReleased(session_);
+        return naive_.MarkReleased(session_) > 0;
       default:
         return false;
     }
@@ -313,15 +329,16 @@ TEST(LedgerTest, EqualsTheNaiveTwin) {
 }
 
 std::string Crafted(uint64_t total, uint64_t last_fence,
-                    const std::vector<std::array<uint64_t, 5>>& intervals) {
+                    const std::vector<std::array<uint64_t, 6>>& intervals) {
   ByteWriter w;
   w.U64(total);
   w.U64(last_fence);
   w.U64(intervals.size());
-  for (const auto& [from, state, reason, session, fence] : intervals) {
+  for (const auto& [from, state, reason, session, fence, released] : intervals) {
     w.U64(from);
     w.U8(static_cast<uint8_t>(state));
     w.U8(static_cast<uint8_t>(reason));
+    w.U8(static_cast<uint8_t>(released));
     w.U64(session);
     w.U64(fence);
   }
@@ -348,7 +365,13 @@ TEST(LedgerTest, DecodeRefusesWhatEncodeCannotWrite) {
   EXPECT_FALSE(Accepts(Crafted(10, 3, {{0, 1, 0, 7, 4}})));                   // fence never granted
   EXPECT_FALSE(Accepts(Crafted(10, 3, {{0, 0, 0, 7, 0}})));                   // free, yet held
   EXPECT_FALSE(Accepts(Crafted(10, 3, {{0, 4, 0, 0, 0}})));                   // no reason
+  EXPECT_FALSE(Accepts(Crafted(10, 3, {{0, 4, 3, 0, 0}})));                   // no such reason
   EXPECT_FALSE(Accepts(Crafted(10, 3, {{0, 3, 1, 0, 0}})));                   // reason of nothing
+  EXPECT_FALSE(Accepts(Crafted(10, 3, {{0, 0, 0, 0, 0, 1}})));                // free, yet released
+  EXPECT_FALSE(Accepts(Crafted(10, 3, {{0, 1, 0, 7, 3, 2}})));                // neither 0 nor 1
+  EXPECT_FALSE(
+      Accepts(Crafted(10, 3, {{0, 1, 0, 7, 3}, {5, 1, 0, 8, 3}})));  // one fence, two owners
+  EXPECT_FALSE(Accepts(Crafted(10, 3, {{0, 1, 0, 7, 3}, {5, 1, 0, 7, 3, 1}})));
   Ledger ledger(50);
   ledger.Grant(SessionId{1}, Fence{1}, 10);
   const std::string bytes = Bytes(ledger);

@@ -69,8 +69,8 @@ struct WorkerHandler {
     if (w.wanted_ && w.wanted_->id == e.id) w.wanted_.reset();
   }
   void operator()(const StateLoaded& e) {
+    w.parts_.at(e.state.fragment.value).sent.reset();
     FinishObject(e.state);
-    w.sent_.reset();
   }
   void operator()(const CommitApplied& e) { FinishObject(e.state); }
 
@@ -78,16 +78,18 @@ struct WorkerHandler {
     --w.jobs_;
     w.wanted_.reset();
     w.here_.reset();
-    w.unapplied_ = false;
-    w.state_ = state;
-    w.CheckHash(state);
+    Worker::Part& part = w.parts_.at(state.fragment.value);
+    part.unapplied = false;
+    part.state = state;
+    w.CheckHash(part);
   }
 
   void operator()(const ContributionCoded& e) {
     --w.jobs_;
-    if (!w.sent_) return;  // dropped meanwhile
-    w.sent_->ready.object = e.object;
-    if (e.object.chunks == 0) w.sent_->ready.loss = std::numeric_limits<double>::quiet_NaN();
+    std::optional<Worker::Sent>& sent = w.parts_.at(e.object.id.fragment.value).sent;
+    if (!sent || sent->ready.object.id != e.object.id) return;  // dropped meanwhile
+    sent->ready.object = e.object;
+    if (e.object.chunks == 0) sent->ready.loss = std::numeric_limits<double>::quiet_NaN();
     w.Announce();
   }
 
@@ -95,9 +97,11 @@ struct WorkerHandler {
     --w.jobs_;
     const std::vector<LeaseRange> ranges = std::exchange(w.stepping_, std::nullopt).value();
     if (std::exchange(w.void_step_, false)) return;
-    for (const LeaseRange& r : ranges) AppendRange(w.current_.ranges, r);
-    ++w.current_.steps;
-    w.current_.loss_sum += e.finite ? e.loss : std::numeric_limits<double>::quiet_NaN();
+    for (Worker::Part& part : w.parts_) {
+      for (const LeaseRange& r : ranges) AppendRange(part.current.ranges, r);
+      ++part.current.steps;
+      part.current.loss_sum += e.finite ? e.loss : std::numeric_limits<double>::quiet_NaN();
+    }
   }
 
   void operator()(const RequestFinished& e) {
@@ -107,9 +111,10 @@ struct WorkerHandler {
   }
   void operator()(const JobDone&) { --w.jobs_; }
   void operator()(const LeaveWanted& e) {
-    w.leaving_ = true;
     if (w.session_.value == 0) return Exit(true, std::nullopt, e.reason);
-    w.effects_.messages.push_back(Leave{e.reason});
+    const bool nothing = w.jobs_ == 0 && !w.AnyProgress();
+    (e.hand_in && !nothing ? w.finishing_ : w.leaving_) = true;
+    w.effects_.messages.push_back(Leave{e.reason, !w.leaving_});
   }
 
   void Exit(bool success, std::optional<RefusalCode> code, const std::string& reason) {
@@ -129,26 +134,62 @@ struct WorkerHandler {
     if (new_session) {
       w.assignment_.reset();
       w.sequence_ = 0;
-      if (w.sent_) w.sent_->progress = {};  // its data went back with the old session
+      w.rejoining_ = false;
+      for (Worker::Part& part : w.parts_) {
+        if (part.sent) part.sent->progress = {};  // its data went back with the old session
+      }
     }
-    if (new_generation) {
-      w.state_.reset();
-      w.sent_.reset();
-      w.wanted_.reset();
-      w.here_.reset();
-      w.effects_.requests.push_back(StopFetching{});
-    }
-    if ((new_session || new_generation) && (w.state_ || w.sent_))
-      w.DropProgress({.residual = new_generation});
+    if (new_session || new_generation) ForgetProgress(new_generation);
     if (!std::exchange(w.data_asked_, true)) {
       w.effects_.requests.push_back(
           LoadData{welcome.config, welcome.data_identity, welcome.parameters});
     }
   }
 
+  // A new session starts from the global parameters; what was sent may still turn out to be
+  // included, unless the generation is new.
+  void ForgetProgress(bool new_generation) {
+    bool residual = new_generation;
+    bool any = false;
+    for (uint64_t i = 0; i < w.parts_.size(); ++i) {
+      Worker::Part& part = w.parts_[i];
+      any = any || part.state || part.sent;
+      residual = residual || part.distrusted;
+      if (!new_generation && !part.distrusted) continue;
+      if (part.distrusted) w.Start(UnloadFragment{FragmentId{i}});
+      part = {};
+    }
+    if (residual) {
+      for (Worker::Part& part : w.parts_) part.sent.reset();
+      w.wanted_.reset();
+      w.here_.reset();
+      w.effects_.requests.push_back(StopFetching{});
+    }
+    if (any) w.DropProgress({.residual = residual});
+  }
+
+  static bool WellFormed(const Assignment& a) {
+    if (a.current.empty() || a.snapshots.size() != a.current.size() ||
+        a.outcomes.size() != a.current.size())
+      return false;
+    for (uint64_t i = 0; i < a.current.size(); ++i) {
+      if (a.current[i].fragment.value != i || a.outcomes[i].fragment.value != i ||
+          a.snapshots[i].id.fragment.value != i)
+        return false;
+    }
+    return true;
+  }
+
   void Receive(const WorkerReceived& e, const Assignment& assignment) {
-    if (e.generation != w.generation_ || e.sequence <= w.assignment_sequence_ || !w.welcome_)
+    if (e.generation != w.generation_ || e.sequence <= w.assignment_sequence_ || !w.welcome_ ||
+        !WellFormed(assignment))
       return;
+    if (w.parts_.empty()) w.parts_.resize(assignment.current.size());
+    if (w.parts_.size() != assignment.current.size()) return;
+    for (const RoundView& round : assignment.rounds) {
+      if (round.fragment.value < w.parts_.size())
+        w.parts_[round.fragment.value].planned_steps = round.own_steps;
+    }
     w.assignment_ = assignment;
     w.assignment_sequence_ = e.sequence;
     std::erase_if(w.answers_, [&](const auto& answer) {
@@ -165,9 +206,10 @@ struct WorkerHandler {
       const bool done = w.leaving_ || refused.code == RefusalCode::kRunOver;
       return Exit(done, refused.code, refused.reason);
     }
-    if (w.leaving_) return Exit(true, std::nullopt, "left");
+    if (w.leaving_ || w.finishing_) return Exit(true, std::nullopt, "left");
     if (w.session_.value == 0) return;  // already joining again
     w.session_ = SessionId{0};
+    w.rejoining_ = false;
     w.assignment_.reset();
     w.effects_.reason = refused.reason;
     w.SayHello();
@@ -195,61 +237,104 @@ void Worker::SayHello() {
                                     .data_origin = data_ ? data_->origin : ""});
 }
 
+std::vector<FragmentState> Worker::states() const {
+  std::vector<FragmentState> states;
+  for (const Part& part : parts_) {
+    if (part.state) states.push_back(*part.state);
+  }
+  return states;
+}
+
 void Worker::Announce() {
   if (session_.value == 0) return SayHello();
   if (leaving_) return effects_.messages.push_back(Leave{"leaving"});
-  const bool coding =
-      sent_ && sent_->ready.object.root == Digest{} && std::isfinite(sent_->ready.loss);
-  if (sent_ && !coding && sent_->ready.object.id.contribution.session == session_) {
-    effects_.messages.push_back(sent_->ready);
+  if (rejoining_) return effects_.messages.push_back(Leave{"starting again"});
+  if (finishing_) effects_.messages.push_back(Leave{"finishing", /*hand_in=*/true});
+  for (const Part& part : parts_) {
+    if (!part.sent || part.sent->ready.object.id.contribution.session != session_) continue;
+    const ContributionReady& ready = part.sent->ready;
+    const bool coding = ready.object.root == Digest{} && std::isfinite(ready.loss);
+    if (!coding) effects_.messages.push_back(ready);
   }
   for (const auto& [id, done] : answers_) effects_.messages.push_back(done);
 }
 
-const OutcomeView* Worker::Outcome() const {
-  return assignment_->outcomes.empty() ? nullptr : &assignment_->outcomes[0];
+const RoundView* Worker::OpenRound(FragmentId fragment) const {
+  for (const RoundView& round : assignment_->rounds) {
+    if (round.fragment == fragment) return &round;
+  }
+  return nullptr;
 }
 
-const RoundView* Worker::OpenRound() const {
-  return assignment_->rounds.empty() ? nullptr : &assignment_->rounds[0];
+bool Worker::AllLoaded() const {
+  return !parts_.empty() &&
+         std::all_of(parts_.begin(), parts_.end(), [](const Part& p) { return p.state; });
 }
+
+bool Worker::AnyProgress() const {
+  return std::any_of(parts_.begin(), parts_.end(), [](const Part& p) { return p.HasProgress(); });
+}
+
+bool Worker::Idle() const { return Size(Unused()) < SamplesPerStep(welcome_->config); }
 
 // Local progress is void: θ = θ̄. A step that runs right now is void, too.
 void Worker::DropProgress(const ResetProgress& how) {
-  carried_ = {};
-  current_ = {};
+  for (Part& part : parts_) {
+    part.carried = {};
+    part.current = {};
+  }
   if (stepping_) void_step_ = true;
   Start(how);
 }
 
-void Worker::CheckHash(const FragmentState& mine) {
+void Worker::Rejoin(const std::string& why) {
+  rejoining_ = true;  // the next tick says so, after a heartbeat that states what we hold
+  effects_.reason = why;
+}
+
+void Worker::CheckHash(Part& part) {
   for (const CommitView& c : assignment_ ? assignment_->commits : std::vector<CommitView>{}) {
-    if (c.version != mine.version) continue;
+    if (c.fragment != part.state->fragment || c.version != part.state->version) continue;
     ++hash_checks_;
-    if (c.state_hash == mine.state_hash) return;
+    if (c.state_hash == part.state->state_hash) return;
     ++hash_mismatches_;
-    state_.reset();  // fetch it again before anything is contributed
-    sent_.reset();
-    DropProgress({.residual = true, .unload = true});
+    part.distrusted = true;
+    Rejoin("the state of fragment " + std::to_string(c.fragment.value) +
+           " is not the coordinator's: fetching it again");
   }
 }
 
 void Worker::Decide() {
-  if (!assignment_ || !data_ || session_.value == 0 || leaving_ || jobs_ > 0) return;
-  DecideSent() || DecideVersion() || DecideProgress() || DecideContribution() || DecideRequest() ||
-      DecideStep();
+  if (!assignment_ || !data_ || session_.value == 0 || leaving_ || rejoining_ || jobs_ > 0) return;
+  if (DecideSent() || DecideVersion() || rejoining_) return;
+  for (uint64_t i = 0; i < parts_.size(); ++i) {
+    if (DecideContribution(parts_[i], FragmentId{i})) return;
+  }
+  DecideRequest() || DecideStep();
+  DecideLeave();
 }
 
 // DESIGN 5, step 9: only commit or abort of its round decides a contribution.
 bool Worker::DecideSent() {
-  const OutcomeView* outcome = Outcome();
-  if (!sent_ || !outcome || outcome->decided < sent_->ready.round) return false;
-  const bool included = outcome->included == sent_->ready.object.id.contribution;
-  if (!included) carried_.Add(sent_->progress);
-  unapplied_ = included;
-  sent_.reset();
-  Start(ResolveContribution{included});
-  return true;
+  for (uint64_t i = 0; i < parts_.size(); ++i) {
+    Part& part = parts_[i];
+    const OutcomeView& outcome = assignment_->outcomes[i];
+    if (!part.sent || outcome.decided < part.sent->ready.round) continue;
+    const ContributionId id = part.sent->ready.object.id.contribution;
+    ResolveContribution resolve{FragmentId{i}};
+    if (outcome.included == id) {
+      resolve.outcome = Outcome::kIncluded;
+    } else if (outcome.dropped == id) {
+      resolve.outcome = Outcome::kDropped;
+    } else {
+      part.carried.Add(part.sent->progress);
+    }
+    part.unapplied = resolve.outcome == Outcome::kIncluded;
+    part.sent.reset();
+    Start(resolve);
+    return true;
+  }
+  return false;
 }
 
 void Worker::Start(WorkerRequest job) {
@@ -257,119 +342,132 @@ void Worker::Start(WorkerRequest job) {
   effects_.requests.push_back(std::move(job));
 }
 
-bool Worker::WantObject(const ObjectInfo& object) {
-  if (here_ == object.id) return true;
-  if (!wanted_ || wanted_->id != object.id) {
-    if (wanted_) effects_.requests.push_back(StopFetching{});
-    wanted_ = object;
+// Towards the newest committed version: the next commit when it is in the list, otherwise the
+// snapshot. Nothing when neither helps: the next Assignment will have the commits.
+std::optional<Worker::Need> Worker::NextNeed(FragmentId fragment) const {
+  const std::optional<FragmentState>& state = parts_[fragment.value].state;
+  const ObjectInfo& snapshot = assignment_->snapshots[fragment.value];
+  if (!state) return Need{snapshot, std::nullopt};
+  if (state->version >= assignment_->current[fragment.value].version) return std::nullopt;
+  for (const CommitView& c : assignment_->commits) {
+    if (c.fragment == fragment && c.version == state->version.Next()) return Need{c.aggregate, c};
+  }
+  if (snapshot.id.version <= state->version) return std::nullopt;
+  return Need{snapshot, std::nullopt};
+}
+
+// One object is fetched at a time.
+bool Worker::DecideVersion() {
+  std::optional<Need> need;
+  for (uint64_t i = 0; i < parts_.size(); ++i) {
+    std::optional<Need> next = NextNeed(FragmentId{i});
+    if (!next) continue;
+    if (!next->commit && parts_[i].state) {
+      if (AnyProgress()) {
+        Rejoin("too far behind: starting again from a checkpoint");
+        return false;
+      }
+      parts_[i] = {};
+      Start(UnloadFragment{FragmentId{i}});
+      return true;
+    }
+    if (!need || (wanted_ && wanted_->id == next->object.id)) need = std::move(next);
+  }
+  if (wanted_ && (!need || wanted_->id != need->object.id)) {
+    effects_.requests.push_back(StopFetching{});
+    wanted_.reset();
     here_.reset();
-    effects_.requests.push_back(FetchObject{object});
+  }
+  if (!need) return false;
+  if (here_ == need->object.id) {
+    need->commit ? Start(ApplyCommit{*need->commit}) : Start(LoadState{need->object});
+    return true;
+  }
+  if (!wanted_) {
+    wanted_ = need->object;
+    effects_.requests.push_back(FetchObject{need->object});
   }
   return false;
 }
 
-// Towards the newest committed version: the next commit when it is in the list, otherwise the
-// snapshot.
-bool Worker::DecideVersion() {
-  if (assignment_->current.empty() || assignment_->snapshots.empty()) return false;
-  if (state_ && state_->version >= assignment_->current[0].version) return false;
-  if (state_) {
-    for (const CommitView& c : assignment_->commits) {
-      if (c.version != state_->version.Next()) continue;
-      if (!WantObject(c.aggregate)) return false;
-      Start(ApplyCommit{c});
-      return true;
-    }
-  }
-  const ObjectInfo& snapshot = assignment_->snapshots[0];
-  if (state_ && snapshot.id.version <= state_->version)
-    return false;  // the next Assignment will have the commits
-  if (state_) {
-    state_.reset();
-    DropProgress({.unload = true});
-    return true;
-  }
-  if (!WantObject(snapshot)) return false;
-  Start(LoadState{snapshot});
-  return true;
-}
-
-bool Worker::Leased(const Progress& progress) const {
-  return std::all_of(progress.ranges.begin(), progress.ranges.end(), [this](const LeaseRange& r) {
-    uint64_t from = r.from;
-    for (const LeaseRange& l : assignment_->leases) {  // in order of position
-      if (l.fence == r.fence && l.from <= from && from < l.to) from = std::min(l.to, r.to);
-    }
-    return from >= r.to;
-  });
-}
-
-// Progress on ranges that are not ours any more is void.
-bool Worker::DecideProgress() {
-  if (!state_) return false;
-  if (Leased(carried_) && Leased(current_)) return false;
-  DropProgress({});
-  return true;
-}
-
-bool Worker::DecideContribution() {
-  const RoundView* round = OpenRound();
-  if (!round || sent_ || !state_ || round->base != state_->version) return false;
-  // Who has trained on all its data already, but was not included, has nothing to wait for.
-  const bool idle = Size(Unused()) < SamplesPerStep(welcome_->config);
-  if (current_.steps + (idle ? carried_.steps : 0) < round->own_steps) return false;
-  const OutcomeView* outcome = Outcome();
-  if (!outcome || outcome->decided >= round->round) return false;
+bool Worker::DecideContribution(Part& part, FragmentId fragment) {
+  const RoundView* round = OpenRound(fragment);
+  if (!part.state || part.travels() || !round || round->base != part.state->version) return false;
+  if (assignment_->outcomes[fragment.value].decided >= round->round) return false;
+  // Who trains no more has nothing to wait for: what was not included goes out with the rest.
+  const bool no_more = finishing_ || Idle();
+  const uint64_t steps = part.current.steps + (no_more ? part.carried.steps : 0);
+  if (steps == 0 || (steps < round->own_steps && !finishing_)) return false;
   const ContributionId id{session_, ++sequence_};
   Sent sent;
-  sent.progress = std::exchange(carried_, {});
-  sent.progress.Add(std::exchange(current_, {}));
+  sent.progress = std::exchange(part.carried, {});
+  sent.progress.Add(std::exchange(part.current, {}));
   sent.ready.round = round->round;
-  sent.ready.base_hash = state_->state_hash;
+  sent.ready.base_hash = part.state->state_hash;
   sent.ready.leases = sent.progress.ranges;
   sent.ready.steps = sent.progress.steps;
   sent.ready.loss = sent.progress.loss_sum / static_cast<double>(sent.progress.steps);
-  sent.ready.object.id = {ObjectKind::kContribution, generation_, FragmentId{0}, state_->version,
+  sent.ready.object.id = {ObjectKind::kContribution, generation_, fragment, part.state->version,
                           id};
-  sent_ = std::move(sent);
-  if (!std::isfinite(sent_->ready.loss)) {
+  part.sent = std::move(sent);
+  if (!std::isfinite(part.sent->ready.loss)) {
     Announce();
     DropProgress({.inner_state = true});  // the coordinator will refuse it and fence this session
     return true;
   }
-  Start(CodeContribution{id, generation_, state_->version});
+  Start(CodeContribution{id, generation_, fragment, part.state->version});
   return true;
 }
 
 bool Worker::DecideRequest() {
+  if (!AllLoaded()) return false;
   for (const WorkRequest& r : assignment_->requests) {
-    if (answers_.contains(r.id) || !state_ || state_->version < r.version) continue;
+    if (answers_.contains(r.id) || parts_[0].state->version < r.version) continue;
     Start(RunRequest{r});
     return true;
   }
   return false;
 }
 
+// A planned leave is over when nothing that was trained is left to be decided.
+void Worker::DecideLeave() {
+  if (!finishing_ || jobs_ > 0 || AnyProgress()) return;
+  leaving_ = true;
+  Announce();
+}
+
 std::vector<LeaseRange> Worker::Unused() const {
-  std::vector<LeaseRange> used = carried_.ranges;
-  used.insert(used.end(), current_.ranges.begin(), current_.ranges.end());
-  if (sent_) used.insert(used.end(), sent_->progress.ranges.begin(), sent_->progress.ranges.end());
+  std::vector<LeaseRange> used;
+  for (const Part& part : parts_) {
+    for (const Progress* p :
+         {&part.carried, &part.current, part.sent ? &part.sent->progress : nullptr}) {
+      if (p) used.insert(used.end(), p->ranges.begin(), p->ranges.end());
+    }
+  }
   std::vector<LeaseRange> unused;
   for (const LeaseRange& l : assignment_->leases) Subtract(l, used, unused);
   return unused;
 }
 
+// Until the new global parameters are here, what is trained starts from the old ones.
+uint64_t Worker::StepLimit(const Part& part) const {
+  const SyncSection& sync = welcome_->config.sync;
+  if (part.state->version.value >= welcome_->config.run.rounds) return UINT64_MAX;  // it is done
+  if (part.travels()) return sync.overlap_steps;
+  return part.planned_steps > 0 ? part.planned_steps : sync.inner_steps;
+}
+
 bool Worker::DecideStep() {
-  if (!state_ || assignment_->phase != Phase::kRunning) return false;
+  if (finishing_ || !AllLoaded() || assignment_->phase != Phase::kRunning) return false;
+  for (const Part& part : parts_) {
+    if (part.current.steps >= StepLimit(part)) return false;
+  }
   const RunConfig& config = welcome_->config;
-  // Until the new global parameters are here, what is trained starts from the old ones.
-  const bool travels = sent_ || unapplied_;
-  const uint64_t limit = travels ? config.sync.overlap_steps : config.sync.inner_steps;
-  if (current_.steps >= limit) return false;
   uint64_t missing = SamplesPerStep(config);
   const std::vector<LeaseRange> unused = Unused();
   if (Size(unused) < missing) return false;
-  TrainStep step{.step = state_->version.value * config.sync.inner_steps + current_.steps};
+  TrainStep step{.step = parts_[0].state->version.value * config.sync.inner_steps +
+                         parts_[0].current.steps};
   std::vector<LeaseRange> ranges;
   for (const LeaseRange& l : unused) {
     const uint64_t n = std::min(missing, l.to - l.from);

@@ -54,8 +54,11 @@ struct RequestFinished {
   RequestDone done;
 };
 struct JobDone {};  // a trainer job without a result
+// `hand_in`: what has been trained shall be included first; said again without it, the worker
+// leaves at once.
 struct LeaveWanted {
   std::string reason;
+  bool hand_in = false;
 };
 using WorkerEvent =
     std::variant<WorkerTick, WorkerConnected, WorkerReceived, DataLoaded, ObjectFetched, ObjectGone,
@@ -73,8 +76,8 @@ struct FetchObject {  // answer: ObjectFetched or ObjectGone
 };
 struct StopFetching {};
 // Trainer jobs, one at a time.
-struct LoadState {  // of a fetched snapshot; θ = θ̄, progress and sent contribution are void;
-                    // answer: StateLoaded
+struct LoadState {  // one fragment of a fetched snapshot; its θ = θ̄, its progress and sent
+                    // contribution are void; answer: StateLoaded
   ObjectInfo object;
 };
 struct ApplyCommit {  // with a fetched aggregate; answer: CommitApplied
@@ -87,15 +90,24 @@ struct TrainStep {  // answer: StepDone
 struct CodeContribution {  // answer: ContributionCoded; with zero chunks when Δ is not finite
   ContributionId id;
   Generation generation;
+  FragmentId fragment;
   Version base;
 };
-struct ResolveContribution {  // the sent contribution is decided; answer: JobDone
-  bool included = false;
+enum class Outcome : uint8_t {
+  kIncluded = 1,
+  kNotIncluded = 2,  // its progress stays in θ and goes out with the next one
+  kDropped = 3,      // its progress is void
 };
-struct ResetProgress {       // θ = θ̄; answer: JobDone
+struct ResolveContribution {  // the sent contribution is decided; answer: JobDone
+  FragmentId fragment;
+  Outcome outcome = Outcome::kNotIncluded;
+};
+struct ResetProgress {       // θ = θ̄ on all fragments; answer: JobDone
   bool inner_state = false;  // moments too
-  bool residual = false;  // error feedback too, and forget the sent contribution (a new generation)
-  bool unload = false;    // give back the memory: a snapshot will be loaded
+  bool residual = false;     // error feedback too, and forget what was sent (a new generation)
+};
+struct UnloadFragment {  // give back the memory: a snapshot will be loaded; answer: JobDone
+  FragmentId fragment;
 };
 struct RunRequest {  // answer: RequestFinished
   WorkRequest request;
@@ -105,9 +117,9 @@ struct ExitWorker {
   std::optional<RefusalCode> refusal;
   std::string reason;
 };
-using WorkerRequest =
-    std::variant<LoadData, FetchObject, StopFetching, LoadState, ApplyCommit, TrainStep,
-                 CodeContribution, ResolveContribution, ResetProgress, RunRequest, ExitWorker>;
+using WorkerRequest = std::variant<LoadData, FetchObject, StopFetching, LoadState, ApplyCommit,
+                                   TrainStep, CodeContribution, ResolveContribution, ResetProgress,
+                                   UnloadFragment, RunRequest, ExitWorker>;
 
 struct WorkerEffects {
   std::vector<Message> messages;  // to the coordinator, in order
@@ -133,7 +145,7 @@ class Worker {
   // For the envelope and the heartbeat.
   SessionId session() const { return session_; }
   Generation generation() const { return generation_; }
-  const std::optional<FragmentState>& state() const { return state_; }
+  std::vector<FragmentState> states() const;  // of the fragments that are loaded
   const std::optional<Assignment>& assignment() const { return assignment_; }
   const std::optional<Welcome>& welcome() const { return welcome_; }
   uint64_t hash_checks() const { return hash_checks_; }
@@ -142,7 +154,7 @@ class Worker {
  private:
   friend struct WorkerHandler;
 
-  // Positions trained into θ but not committed.
+  // Positions trained into θ of one fragment but not committed.
   struct Progress {
     std::vector<LeaseRange> ranges;
     uint64_t steps = 0;
@@ -153,27 +165,47 @@ class Worker {
   struct Sent {
     ContributionReady ready;
     Progress progress;
-    bool announced = false;
+  };
+  // What this worker has of one fragment.
+  struct Part {
+    std::optional<FragmentState> state;
+    Progress carried;  // sent, but not included
+    Progress current;  // since the last send
+    std::optional<Sent> sent;
+    bool unapplied = false;      // the commit that included our contribution is not applied yet
+    bool distrusted = false;     // its hash was wrong: fetch it again
+    uint64_t planned_steps = 0;  // of the newest round; 0: none yet
+    bool travels() const { return sent || unapplied; }
+    bool HasProgress() const { return sent || carried.steps > 0 || current.steps > 0; }
   };
 
   void Decide();
   // Each returns true when it started a trainer job.
   bool DecideSent();
   bool DecideVersion();
-  bool DecideProgress();
-  bool DecideContribution();
+  bool DecideContribution(Part& part, FragmentId fragment);
   bool DecideRequest();
   bool DecideStep();
+  void DecideLeave();
   void Start(WorkerRequest job);
-  bool WantObject(const ObjectInfo& object);  // true when it is here; asks for it otherwise
-  const OutcomeView* Outcome() const;
-  const RoundView* OpenRound() const;
-  bool Leased(const Progress& progress) const;
+  // What a fragment needs next to get to the newest version.
+  struct Need {
+    ObjectInfo object;
+    std::optional<CommitView> commit;  // nothing: it is a snapshot
+  };
+  std::optional<Need> NextNeed(FragmentId fragment) const;
+  const RoundView* OpenRound(FragmentId fragment) const;
+  bool AllLoaded() const;
+  bool AnyProgress() const;
+  bool Idle() const;  // less than a step's worth of data is left
+  uint64_t StepLimit(const Part& part) const;
   std::vector<LeaseRange> Unused() const;
   void Announce();
   void SayHello();
   void DropProgress(const ResetProgress& how);
-  void CheckHash(const FragmentState& mine);
+  void CheckHash(Part& part);
+  // Progress is lost while leases are held: the session ends, and what it held returns as a whole.
+  void Rejoin(const std::string& why);
 
   const WorkerIdentity identity_;
   WorkerEffects effects_;
@@ -186,19 +218,17 @@ class Worker {
   std::optional<Assignment> assignment_;
   uint64_t assignment_sequence_ = 0;
 
-  int jobs_ = 0;  // trainer jobs that were started and have not answered
-  std::optional<FragmentState> state_;
+  int jobs_ = 0;                      // trainer jobs that were started and have not answered
+  std::vector<Part> parts_;           // by fragment; empty before the first Assignment
   std::optional<ObjectInfo> wanted_;  // being fetched
   std::optional<ObjectId> here_;      // fetched, not used yet
-  Progress carried_;                  // sent, but not included
-  Progress current_;                  // since the last send
-  std::optional<Sent> sent_;
-  bool unapplied_ = false;  // the commit that included our contribution is not applied yet
-  uint64_t sequence_ = 0;   // of contributions
+  uint64_t sequence_ = 0;             // of contributions
   std::optional<std::vector<LeaseRange>> stepping_;  // what the running step trains on
   bool void_step_ = false;                           // the running step trains on void progress
   std::map<RequestId, RequestDone> answers_;  // bounded by kMaxRequestsPerMessage open requests
+  bool finishing_ = false;                    // hands in what it has, then leaves
   bool leaving_ = false;
+  bool rejoining_ = false;  // waits to hear that the session is over
   bool over_ = false;
   uint64_t hash_checks_ = 0;
   uint64_t hash_mismatches_ = 0;
