@@ -97,7 +97,7 @@ int Fuzz(const FuzzArguments& args) {
                     [](const std::string& text) { std::fputs(text.c_str(), stderr); });
   const Timestamp started = Now();
   sim::FuzzOptions options{.first = args.first, .seeds = args.seeds, .processes = args.processes};
-  options.stop = &StopFlag();
+  options.stop = &StopCount();
   auto summary = sim::Fuzz(options, [&](const sim::FuzzSummary& s) {
     line.Update(Now(), ProgressText(s, args.seeds, Now() - started));
   });
@@ -115,7 +115,7 @@ int Fuzz(const FuzzArguments& args) {
     return kExitStorage;
   }
   if (!summary->failures.empty() || summary->rerun_mismatches > 0) return kExitFailure;
-  return StopFlag() ? kExitInterrupted : kExitOk;
+  return StopCount() > 0 ? kExitInterrupted : kExitOk;
 }
 
 int Rerun(const RerunArguments& args) {

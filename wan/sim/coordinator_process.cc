@@ -18,6 +18,7 @@ absl::Status CoordinatorProcess::Start() {
   bool recovered = false;
   RunStartOptions start_options{.config = scenario.config,
                                 .shape = scenario.shape,
+                                .layout = scenario.layout,
                                 .positions = scenario.positions,
                                 .resume_path = options_.roll_back_to,
                                 .random_run = Draw(scenario.seed, {1}),
@@ -34,48 +35,57 @@ absl::Status CoordinatorProcess::Start() {
   generation_ = start.state.generation;
   epoch_ = start.state.now;
   started_ = options_.queue->now();
-  RETURN_IF_ERROR(OpenReducer(start));
+  ASSIGN_OR_RETURN(std::vector<std::unique_ptr<Reducer>> reducers, OpenReducers(start));
   core_ = std::make_unique<Coordinator>(scenario.config);
   core_->Restore(std::move(start.state));
+  StartReducerHost(std::move(reducers), start.checkpoint.state);
   alive_ = true;
   Step(BootEvent{.restarted = start.restarted});
   Tick();
   return absl::OkStatus();
 }
 
-absl::Status CoordinatorProcess::OpenReducer(const RunStart& start) {
+absl::StatusOr<std::vector<std::unique_ptr<Reducer>>> CoordinatorProcess::OpenReducers(
+    const RunStart& start) {
   const SyncSection& sync = options_.scenario->config.sync;
-  ASSIGN_OR_RETURN(std::unique_ptr<Reducer> reducer,
-                   Reducer::Open({.storage = options_.disk,
-                                  .folder = kReducerFolder,
-                                  .fragment = FragmentId{0},
-                                  .elements = start.state.parameters,
-                                  .codec_up = *CodecByName(sync.codec),
-                                  .codec_down = *CodecByName(sync.codec_down),
-                                  .beta_down = static_cast<float>(sync.error_feedback)}));
+  const std::vector<FragmentLayout>& layout = options_.scenario->layout;
   const Checkpoint& c = start.checkpoint;
-  RETURN_IF_ERROR(reducer->Load(start.state.generation, c.state.fragments[0].version, c.parameters,
-                                c.momentum, c.residual));
-  std::vector<CommitView> commits;
-  for (auto it = start.state.commits.upper_bound(c.state.fragments[0].version);
-       it != start.state.commits.end(); ++it) {
-    commits.push_back(it->second.view);
+  std::vector<std::unique_ptr<Reducer>> reducers;
+  RETURN_IF_ERROR(options_.disk->MakeFolder(kReducerFolder));
+  for (uint64_t i = 0; i < layout.size(); ++i) {
+    const Version from = c.state.fragments[i].version;
+    ASSIGN_OR_RETURN(std::unique_ptr<Reducer> reducer,
+                     Reducer::Open({.storage = options_.disk,
+                                    .folder = std::string(kReducerFolder) + "/" + std::to_string(i),
+                                    .fragment = FragmentId{i},
+                                    .elements = layout[i].elements,
+                                    .codec_up = *CodecByName(sync.codec),
+                                    .codec_down = *CodecByName(sync.codec_down),
+                                    .beta_down = static_cast<float>(sync.error_feedback)}));
+    RETURN_IF_ERROR(reducer->Load(start.state.generation, from, PartOf(layout[i], c.parameters),
+                                  PartOf(layout[i], c.momentum), PartOf(layout[i], c.residual)));
+    std::vector<CommitView> commits;
+    const Fragment& f = start.state.fragments[i];
+    for (auto it = f.commits.upper_bound(from); it != f.commits.end(); ++it)
+      commits.push_back(it->second.view);
+    ASSIGN_OR_RETURN(Reducer::Recovered recovered, reducer->Recover(commits));
+    const ReducerView view{generation_,           FragmentId{i},       reducer->version(),
+                           reducer->parameters(), reducer->momentum(), reducer->residual()};
+    options_.watchers->Tell([&](Watcher& w) { w.OnReducer(view, recovered.residual_reset); });
+    reducers.push_back(std::move(reducer));
   }
-  ASSIGN_OR_RETURN(Reducer::Recovered recovered, reducer->Recover(commits));
-  const ReducerView view{generation_,           FragmentId{0},       reducer->version(),
-                         reducer->parameters(), reducer->momentum(), reducer->residual()};
-  options_.watchers->Tell([&](Watcher& w) { w.OnReducer(view, recovered.residual_reset); });
-  StartReducerHost(std::move(reducer));
-  return absl::OkStatus();
+  return reducers;
 }
 
-void CoordinatorProcess::StartReducerHost(std::unique_ptr<Reducer> reducer) {
+void CoordinatorProcess::StartReducerHost(std::vector<std::unique_ptr<Reducer>> reducers,
+                                          const CheckpointState& newest) {
   ReducerHost::Options o;
   o.queue = options_.queue;
   o.disk = options_.disk;
   o.watchers = options_.watchers;
   o.generation = generation_;
   o.shape = options_.scenario->shape;
+  o.layout = options_.scenario->layout;
   o.checkpoints_kept = std::max<uint32_t>(2, options_.scenario->config.checkpoint.keep);
   o.first_attempt = options_.first_attempt;
   o.seed = Draw(options_.scenario->seed, {3, options_.life});
@@ -92,7 +102,7 @@ void CoordinatorProcess::StartReducerHost(std::unique_ptr<Reducer> reducer) {
                     {.chunk_header = EncodeChunkHeader(header), .payload = std::move(payload)});
   };
   o.alive = [this] { return Survives(); };
-  reducer_ = std::make_unique<ReducerHost>(std::move(o), std::move(reducer));
+  reducer_ = std::make_unique<ReducerHost>(std::move(o), std::move(reducers), newest);
 }
 
 Timestamp CoordinatorProcess::Now() const { return epoch_ + (options_.queue->now() - started_); }
@@ -165,18 +175,16 @@ void CoordinatorProcess::HandleSession(Route route, const WorkerKey& user,
     Step(ContributionEvent{session, *ready});
   } else if (const auto* done = std::get_if<RequestDone>(&envelope.body)) {
     Step(RequestDoneEvent{session, *done});
-  } else if (std::holds_alternative<Leave>(envelope.body)) {
-    Step(LeaveEvent{session});
+  } else if (const auto* leave = std::get_if<Leave>(&envelope.body)) {
+    Step(LeaveEvent{session, leave->hand_in});
   }
 }
 
 void CoordinatorProcess::HandleHeartbeat(SessionId session, const Heartbeat& heartbeat) {
-  if (!heartbeat.fragments.empty()) {
-    const FragmentState& stated = heartbeat.fragments[0];
-    Peer& peer = peers_[session];
-    const bool changed = peer.stated != stated.version;
-    peer.stated = stated.version;
-    if (changed) Step(StatedEvent{session, stated});
+  Peer& peer = peers_[session];
+  if (peer.stated != heartbeat.fragments) {
+    peer.stated = heartbeat.fragments;
+    Step(StatedEvent{session, heartbeat.fragments});
   }
   if (alive_) SendAssignment(session);
 }
@@ -190,10 +198,10 @@ void CoordinatorProcess::CheckSilence() {
     if (is_new) peer->second.last_heard = Now();
     if (Now() - peer->second.last_heard > limit) silent.push_back(id);
   }
+  if (silent.empty() && !core_->state().frozen_until) return;
+  Step(SilentEvent{silent});
   for (SessionId id : silent) {
-    if (!alive_) return;
-    Step(SilentEvent{id});
-    peers_.erase(id);
+    if (!core_->state().sessions.contains(id)) peers_.erase(id);
   }
 }
 
@@ -266,13 +274,8 @@ void CoordinatorProcess::SendTo(Route route, const Message& message, SessionId s
 }
 
 void CoordinatorProcess::Do(const Request& request) {
-  const State& state = core_->state();
   if (const auto* r = std::get_if<ExpectContribution>(&request)) {
-    if (!state.round) return;  // decided in the same step
-    auto c = state.round->contributions.find(r->object.id.contribution);
-    if (c == state.round->contributions.end()) return;
-    auto peer = peers_.find(c->first.session);
-    reducer_->Expect(*r, c->second.key, peer == peers_.end() ? kNoRoute : peer->second.route);
+    DoExpect(*r);
   } else if (const auto* r = std::get_if<DropContribution>(&request)) {
     reducer_->Drop(*r);
   } else if (const auto* r = std::get_if<ReduceRound>(&request)) {
@@ -287,19 +290,23 @@ void CoordinatorProcess::Do(const Request& request) {
   }
 }
 
+void CoordinatorProcess::DoExpect(const ExpectContribution& request) {
+  const ObjectId& object = request.object.id;
+  const std::optional<Round>& round = core_->state().fragment(object.fragment).round;
+  if (!round) return;  // decided in the same step
+  auto c = round->contributions.find(object.contribution.session);
+  if (c == round->contributions.end()) return;
+  auto peer = peers_.find(object.contribution.session);
+  reducer_->Expect(request, c->second.key, peer == peers_.end() ? kNoRoute : peer->second.route);
+}
+
 void CoordinatorProcess::DoCheckpoint(const StoreCheckpoint& request) {
   const State& state = core_->state();
-  Ledger ledger = state.ledger;  // leases do not outlive a generation
-  for (const auto& [session, unused] : state.sessions) ledger.Return(session);
-  ByteWriter bytes;
-  ledger.Encode(bytes);
-  reducer_->Checkpoint(request,
-                       CheckpointState{.run = state.run_id,
-                                       .generation = state.generation,
-                                       .round = state.decided.value,
-                                       .data_identity = state.data_identity,
-                                       .seed = options_.scenario->config.run.seed},
-                       bytes.str());
+  reducer_->Checkpoint(request, CheckpointState{.run = state.run_id,
+                                                .generation = state.generation,
+                                                .round = request.round.value,
+                                                .data_identity = state.data_identity,
+                                                .seed = options_.scenario->config.run.seed});
 }
 
 }  // namespace longhaul::sim

@@ -65,11 +65,12 @@ class CoordinatorProcess {
   struct Peer {
     Route route = kNoRoute;
     Timestamp last_heard;
-    std::optional<Version> stated;
+    std::vector<FragmentState> stated;
   };
 
-  absl::Status OpenReducer(const RunStart& start);
-  void StartReducerHost(std::unique_ptr<Reducer> reducer);
+  absl::StatusOr<std::vector<std::unique_ptr<Reducer>>> OpenReducers(const RunStart& start);
+  void StartReducerHost(std::vector<std::unique_ptr<Reducer>> reducers,
+                        const CheckpointState& newest);
   Timestamp Now() const;
   bool Survives();  // between two effects
   void Die(Death how, const absl::Status& status);
@@ -78,6 +79,7 @@ class CoordinatorProcess {
   bool Journal(const std::vector<Record>& records);
   void Answer(const Reply& reply);
   void Do(const Request& request);
+  void DoExpect(const ExpectContribution& request);
   void DoCheckpoint(const StoreCheckpoint& request);
   void HandleSession(Route route, const WorkerKey& user, const Envelope& envelope);
   void HandleHeartbeat(SessionId session, const Heartbeat& heartbeat);

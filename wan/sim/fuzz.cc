@@ -57,7 +57,7 @@ class Farm {
 
  private:
   bool Enough() const {
-    if (options_.stop && *options_.stop) return true;
+    if (options_.stop && *options_.stop > 0) return true;
     return options_.most_failures > 0 && summary_.failures.size() >= options_.most_failures;
   }
 

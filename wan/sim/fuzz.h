@@ -28,7 +28,7 @@ struct FuzzOptions {
   uint32_t rerun_one_in = 20;   // this share of the seeds runs twice; 0: none
   uint64_t most_failures = 10;  // stop then; 0: never
   WorldOptions world;           // but its seed
-  const std::atomic<bool>* stop = nullptr;
+  const std::atomic<int>* stop = nullptr;  // not 0: stop
 };
 
 struct FuzzSummary {

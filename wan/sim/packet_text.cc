@@ -30,7 +30,9 @@ struct Text {
       s += " " + Number(l.fence.value) + ":[" + Number(l.from) + "," + Number(l.to) + ")";
     return s;
   }
-  std::string operator()(const Leave&) const { return "Leave"; }
+  std::string operator()(const Leave& l) const {
+    return l.hand_in ? "Leave after handing in" : "Leave";
+  }
   std::string operator()(const Fetch& f) const {
     return "Fetch " + Name(f.object) + " attempt " + Number(f.attempt);
   }

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 
+#include "common/check.h"
 #include "common/hash.h"
 #include "common/rng.h"
 #include "common/status_macros.h"
@@ -11,11 +12,14 @@
 #include "sync/state_hash.h"
 
 namespace longhaul::sim {
-namespace {
 
-std::string CheckpointPath(Version v) { return CheckpointFolder(kCheckpoints, v.value); }
-
-}  // namespace
+ReducerHost::ReducerHost(Options options, std::vector<std::unique_ptr<Reducer>> reducers,
+                         const CheckpointState& newest)
+    : options_(std::move(options)),
+      reducers_(std::move(reducers)),
+      next_attempt_(options_.first_attempt) {
+  served_[FolderOf(newest.fragments)] = newest.fragments;
+}
 
 // In order, one at a time, each after a random while: as a thread with a queue would.
 void ReducerHost::Command(std::function<void()> command) {
@@ -64,14 +68,14 @@ void ReducerHost::Drop(const DropContribution& request) {
       attempts_.erase(it->second.attempt);
       uploads_.erase(it);
     }
-    Check(reducer_->Drop(request.id));
+    Check(Of(request.fragment).Drop(request.id));
   });
 }
 
 void ReducerHost::Reduce(const ReduceRound& request) {
   Command([=, this] {
-    reduce_ = request;
-    TryReduce();
+    reduce_[request.fragment] = request;
+    TryReduce(request.fragment);
   });
 }
 
@@ -80,15 +84,15 @@ void ReducerHost::Install(const InstallRound& request) {
 }
 
 void ReducerHost::DoInstall(const InstallRound& request) {
-  if (!Check(reducer_->Install(request.round, request.attempt))) return;
-  const ReducerView view{options_.generation,    FragmentId{0},        reducer_->version(),
-                         reducer_->parameters(), reducer_->momentum(), reducer_->residual()};
+  Reducer& reducer = Of(request.fragment);
+  if (!Check(reducer.Install(request.round, request.attempt))) return;
+  const ReducerView view{options_.generation,  request.fragment,   reducer.version(),
+                         reducer.parameters(), reducer.momentum(), reducer.residual()};
   options_.watchers->Tell([&](Watcher& w) { w.OnReducer(view, /*residual_reset=*/false); });
 }
 
-void ReducerHost::Checkpoint(const StoreCheckpoint& request, const CheckpointState& state,
-                             const std::string& ledger) {
-  Command([=, this] { DoCheckpoint(request.version, state, ledger); });
+void ReducerHost::Checkpoint(const StoreCheckpoint& request, const CheckpointState& state) {
+  Command([=, this] { DoCheckpoint(request, state); });
 }
 
 void ReducerHost::Tick() {
@@ -101,7 +105,8 @@ void ReducerHost::Tick() {
 
 void ReducerHost::DoExpect(const ExpectContribution& request, const WorkerKey& user, Route route) {
   const ContributionId id = request.object.id.contribution;
-  absl::StatusOr<Reducer::Progress> progress = reducer_->Expect(request.object, request.weight);
+  absl::StatusOr<Reducer::Progress> progress =
+      Of(request.object.id.fragment).Expect(request.object, request.weight);
   if (progress.ok() && !progress->held) {
     Upload& upload = uploads_[id];
     if (upload.attempt != 0 && upload.route == route) return;
@@ -110,7 +115,7 @@ void ReducerHost::DoExpect(const ExpectContribution& request, const WorkerKey& u
     upload.route = route;
     StartAttempt(id, upload);
   }
-  AfterProgress(id, progress);
+  AfterProgress(request.object.id.fragment, id, progress);
 }
 
 void ReducerHost::StartAttempt(ContributionId id, Upload& upload) {
@@ -120,7 +125,7 @@ void ReducerHost::StartAttempt(ContributionId id, Upload& upload) {
   upload.consumed_bytes = 0;
   upload.last_chunk = options_.queue->now();
   upload.stated_bytes = kUploadWindowBytes;
-  Grant(upload, reducer_->MissingChunks(id, kMaxMissingRuns));
+  Grant(upload, Of(upload.object.id.fragment).MissingChunks(id, kMaxMissingRuns));
 }
 
 void ReducerHost::Grant(const Upload& upload, std::vector<ChunkRun> missing) {
@@ -140,20 +145,21 @@ void ReducerHost::DoChunk(const WorkerKey& user, const std::string& header_bytes
   if (upload.user != user) return;
   upload.consumed_bytes += header->bytes;
   upload.last_chunk = options_.queue->now();
-  absl::StatusOr<Reducer::Progress> progress = reducer_->AddChunk(id, *header, AsBytes(payload));
+  const FragmentId fragment = upload.object.id.fragment;
+  absl::StatusOr<Reducer::Progress> progress = Of(fragment).AddChunk(id, *header, AsBytes(payload));
   if (progress.ok() && !progress->held &&
       upload.consumed_bytes + kUploadWindowBytes / 2 >= upload.stated_bytes) {
     upload.stated_bytes = upload.consumed_bytes + kUploadWindowBytes;
     Grant(upload, {});
   }
-  AfterProgress(id, progress);
+  AfterProgress(fragment, id, progress);
 }
 
-void ReducerHost::AfterProgress(ContributionId id,
+void ReducerHost::AfterProgress(FragmentId fragment, ContributionId id,
                                 const absl::StatusOr<Reducer::Progress>& progress) {
   if (absl::IsDataLoss(progress.status()) || absl::IsNotFound(progress.status())) return;
   if (absl::IsInvalidArgument(progress.status()) || absl::IsFailedPrecondition(progress.status())) {
-    options_.post(RefusedEvent{id, std::string(progress.status().message())});
+    options_.post(RefusedEvent{fragment, id, std::string(progress.status().message())});
   } else if (!Check(progress.status()) || !progress->held) {
     return;
   }
@@ -162,88 +168,139 @@ void ReducerHost::AfterProgress(ContributionId id,
     uploads_.erase(it);
   }
   if (!progress.ok()) return;
-  options_.post(HeldEvent{id});
-  TryReduce();
+  options_.post(HeldEvent{fragment, id});
+  TryReduce(fragment);
 }
 
-void ReducerHost::TryReduce() {
-  if (!reduce_) return;
-  Reducer::CloseOrder order{.round = reduce_->round,
-                            .attempt = reduce_->attempt,
-                            .version = reduce_->version,
-                            .divisor = reduce_->divisor,
-                            .outer_lr = std::bit_cast<float>(reduce_->outer_lr_bits),
-                            .outer_momentum = std::bit_cast<float>(reduce_->outer_momentum_bits)};
-  for (const auto& [id, weight] : reduce_->included) {
+void ReducerHost::TryReduce(FragmentId fragment) {
+  auto it = reduce_.find(fragment);
+  if (it == reduce_.end()) return;
+  const ReduceRound& reduce = it->second;
+  Reducer::CloseOrder order{.round = reduce.round,
+                            .attempt = reduce.attempt,
+                            .version = reduce.version,
+                            .divisor = reduce.divisor,
+                            .outer_lr = std::bit_cast<float>(reduce.outer_lr_bits),
+                            .outer_momentum = std::bit_cast<float>(reduce.outer_momentum_bits)};
+  for (const auto& [id, weight] : reduce.included) {
     if (uploads_.contains(id)) return;
     order.include.push_back({id, weight});
   }
-  absl::StatusOr<Reducer::Prepared> prepared = reducer_->Close(order);
+  absl::StatusOr<Reducer::Prepared> prepared = Of(fragment).Close(order);
+  reduce_.erase(it);
   if (!Check(prepared.status())) return;
   TellPrepared(prepared->aggregate);
-  options_.post(
-      PreparedEvent{order.round, order.attempt, prepared->aggregate, prepared->state_hash});
-  reduce_.reset();
+  options_.post(PreparedEvent{fragment, order.round, order.attempt, prepared->aggregate,
+                              prepared->state_hash});
 }
 
 void ReducerHost::TellPrepared(const ObjectInfo& aggregate) {
   std::vector<std::string> chunks;
   for (uint32_t i = 0; i < aggregate.chunks; ++i) {
-    auto stored = reducer_->AggregateChunk(aggregate.id.version, i);
+    auto stored = Of(aggregate.id.fragment).AggregateChunk(aggregate.id.version, i);
     if (stored.ok()) chunks.push_back(std::move(stored->payload));
   }
   options_.watchers->Tell([&](Watcher& w) { w.OnPrepared(aggregate, chunks); });
 }
 
-void ReducerHost::DoCheckpoint(Version version, CheckpointState state, const std::string& ledger) {
-  if (reducer_->version() != version) return;
-  const Digest hash = StateHash(reducer_->parameters(), reducer_->momentum());
-  state.fragments = {{version, hash}};
-  const CheckpointContents contents{
-      options_.shape, reducer_->parameters(), reducer_->momentum(), reducer_->residual(), ledger,
-      state};
-  Storage& storage = *options_.disk;
-  if (!Check(storage.Remove(CheckpointPath(version))) ||
-      !Check(WriteCheckpoint(storage, CheckpointPath(version), contents)) ||
-      !Check(KeepNewest(storage, kCheckpoints, options_.checkpoints_kept))) {
-    return;
+// ---- checkpoints ----
+
+absl::Status ReducerHost::WriteModel(const std::string& path, const std::string& leases,
+                                     const CheckpointState& state) {
+  uint64_t elements = 0;
+  for (const FragmentLayout& layout : options_.layout) elements += layout.elements;
+  std::vector<float> parameters(elements), momentum(elements), residual;
+  if (!reducers_[0]->residual().empty()) residual.resize(elements);
+  for (size_t i = 0; i < reducers_.size(); ++i) {
+    const Reducer& r = *reducers_[i];
+    Scatter(options_.layout[i], r.parameters(), 0, parameters);
+    Scatter(options_.layout[i], r.momentum(), 0, momentum);
+    if (!residual.empty()) Scatter(options_.layout[i], r.residual(), 0, residual);
   }
-  Version oldest = version;
-  for (const std::string& path : ListCheckpoints(storage, kCheckpoints)) {
-    for (uint64_t v = 0; v < oldest.value; ++v) {
-      if (path == CheckpointPath(Version{v})) oldest = Version{v};
-    }
-  }
-  if (!Check(reducer_->DeleteAggregatesBefore(oldest.Next()))) return;
-  options_.post(CheckpointEvent{
-      StateObject(state.generation, version, reducer_->parameters().size(), hash), oldest});
+  RETURN_IF_ERROR(options_.disk->Remove(path));
+  return WriteCheckpoint(*options_.disk, path,
+                         {options_.shape, parameters, momentum, residual, leases, state});
 }
 
-absl::StatusOr<StoredChunk> ReducerHost::ReadStateChunk(Version version, uint32_t chunk) {
+void ReducerHost::FindKept() {
+  std::map<std::string, std::vector<CheckpointFragment>> kept;
+  for (const std::string& path : ListCheckpoints(*options_.disk, kCheckpoints)) {
+    absl::StatusOr<CheckpointState> state = ReadCheckpointState(*options_.disk, path);
+    if (auto known = served_.find(path); known != served_.end()) {
+      kept.insert(*known);
+    } else if (state.ok() && state->fragments.size() == reducers_.size()) {
+      kept[path] = state->fragments;
+    }
+  }
+  served_ = std::move(kept);
+}
+
+void ReducerHost::DoCheckpoint(const StoreCheckpoint& request, CheckpointState state) {
+  for (size_t i = 0; i < reducers_.size(); ++i) {
+    const Reducer& r = *reducers_[i];
+    LONGHAUL_CHECK(r.version() == request.versions[i], "commands come in the order of decisions");
+    state.fragments.push_back({r.version(), StateHash(r.parameters(), r.momentum())});
+  }
+  const std::string path = FolderOf(state.fragments);
+  served_.erase(path);
+  if (!Check(WriteModel(path, request.leases, state)) ||
+      !Check(KeepNewest(*options_.disk, kCheckpoints, options_.checkpoints_kept))) {
+    return;
+  }
+  FindKept();
+  CheckpointEvent done;
+  for (uint64_t i = 0; i < reducers_.size(); ++i) {
+    const CheckpointFragment& f = state.fragments[i];
+    Version oldest = f.version;
+    for (const auto& [folder, fragments] : served_) oldest = std::min(oldest, fragments[i].version);
+    if (!Check(reducers_[i]->DeleteAggregatesBefore(oldest.Next()))) return;
+    done.snapshots.push_back(StateObject(state.generation, FragmentId{i}, f.version,
+                                         options_.layout[i].elements, f.state_hash));
+    done.oldest_kept.push_back(oldest);
+  }
+  options_.post(std::move(done));
+}
+
+// ---- serving ----
+
+absl::StatusOr<StoredChunk> ReducerHost::ReadStateChunk(const ObjectId& object, uint32_t chunk) {
   if (chunk != 0) return absl::NotFoundError("no such chunk");
+  const FragmentLayout& layout = options_.layout.at(object.fragment.value);
+  auto it = std::find_if(served_.begin(), served_.end(), [&](const auto& served) {
+    return served.second[object.fragment.value].version == object.version;
+  });
+  if (it == served_.end()) return absl::NotFoundError("this checkpoint is not kept any more");
   Storage& storage = *options_.disk;
-  const std::string path = CheckpointPath(version);
-  const uint64_t bytes = reducer_->parameters().size() * sizeof(float);
-  ASSIGN_OR_RETURN(uint64_t offset, ParametersOffsetBytes(storage, path));
-  ASSIGN_OR_RETURN(std::string payload, storage.Read(path + "/model.safetensors", offset, bytes));
-  ASSIGN_OR_RETURN(std::string momentum, storage.Read(path + "/trainer/momentum.bin", 0, bytes));
-  payload += momentum;
-  if (payload.size() != 2 * bytes) return absl::DataLossError("a checkpoint file is too short");
+  ASSIGN_OR_RETURN(uint64_t offset, ParametersOffsetBytes(storage, it->first));
+  std::string parameters, momentum;
+  for (const ParameterSpan& span : layout.spans) {
+    const uint64_t bytes = span.count * sizeof(float), at = span.offset * sizeof(float);
+    ASSIGN_OR_RETURN(std::string part,
+                     storage.Read(it->first + "/model.safetensors", offset + at, bytes));
+    parameters += part;
+    ASSIGN_OR_RETURN(part, storage.Read(it->first + "/trainer/momentum.bin", at, bytes));
+    momentum += part;
+  }
+  const std::string payload = parameters + momentum;
+  if (payload.size() != 2 * layout.elements * sizeof(float))
+    return absl::DataLossError("a checkpoint file is too short");
   StoredChunk stored;
   stored.header = {ObjectKind::kState,
                    0,
                    chunk,
                    static_cast<uint32_t>(CodecId::kFloat32),
-                   bytes / sizeof(float),
+                   layout.elements,
                    payload.size(),
                    Xxh3(AsBytes(payload))};
-  stored.payload = std::move(payload);
+  stored.payload = payload;
   return stored;
 }
 
 absl::StatusOr<StoredChunk> ReducerHost::ReadChunk(const ObjectId& object, uint32_t chunk) {
-  if (object.kind == ObjectKind::kState) return ReadStateChunk(object.version, chunk);
-  if (object.kind == ObjectKind::kAggregate) return reducer_->AggregateChunk(object.version, chunk);
+  if (object.fragment.value >= reducers_.size()) return absl::NotFoundError("no such fragment");
+  if (object.kind == ObjectKind::kState) return ReadStateChunk(object, chunk);
+  if (object.kind == ObjectKind::kAggregate)
+    return Of(object.fragment).AggregateChunk(object.version, chunk);
   return absl::NotFoundError("contributions are not served");
 }
 

@@ -16,6 +16,7 @@
 #include "model/checkpoint.h"
 #include "proto/chunk.h"
 #include "reducer/reducer.h"
+#include "sync/fragments.h"
 #include "transport/transfer.h"
 #include "wan/sim/disk.h"
 #include "wan/sim/event_queue.h"
@@ -34,6 +35,7 @@ class ReducerHost {
     Watchers* watchers = nullptr;
     Generation generation;
     LlamaShape shape;
+    std::vector<FragmentLayout> layout;
     uint32_t checkpoints_kept = 2;
     uint64_t first_attempt = 1;
     uint64_t seed = 0;  // of how long commands take
@@ -44,10 +46,9 @@ class ReducerHost {
     std::function<bool()> alive;  // false: the process has ended; asked between any two effects
   };
 
-  ReducerHost(Options options, std::unique_ptr<Reducer> reducer)
-      : options_(std::move(options)),
-        reducer_(std::move(reducer)),
-        next_attempt_(options_.first_attempt) {}
+  // `newest`: the checkpoint that is served to joiners.
+  ReducerHost(Options options, std::vector<std::unique_ptr<Reducer>> reducers,
+              const CheckpointState& newest);
 
   void Expect(const ExpectContribution& request, const WorkerKey& user, Route route);
   void RouteChanged(SessionId session, Route route);
@@ -56,11 +57,9 @@ class ReducerHost {
   void Drop(const DropContribution& request);
   void Reduce(const ReduceRound& request);
   void Install(const InstallRound& request);
-  void Checkpoint(const StoreCheckpoint& request, const CheckpointState& state,
-                  const std::string& ledger);
+  void Checkpoint(const StoreCheckpoint& request, const CheckpointState& state);
   void Tick();
 
-  const Reducer& reducer() const { return *reducer_; }
   size_t most_waiting() const { return most_waiting_; }
 
  private:
@@ -81,16 +80,21 @@ class ReducerHost {
   void DoExpect(const ExpectContribution& request, const WorkerKey& user, Route route);
   void DoChunk(const WorkerKey& user, const std::string& header, const std::string& payload);
   void DoServe(Route route, const Fetch& fetch);
-  void DoCheckpoint(Version version, CheckpointState state, const std::string& ledger);
+  void DoCheckpoint(const StoreCheckpoint& request, CheckpointState state);
+  absl::Status WriteModel(const std::string& path, const std::string& leases,
+                          const CheckpointState& state);
+  void FindKept();
+  Reducer& Of(FragmentId fragment) { return *reducers_.at(fragment.value); }
   void DoInstall(const InstallRound& request);
-  void AfterProgress(ContributionId id, const absl::StatusOr<Reducer::Progress>& progress);
-  void TryReduce();
+  void AfterProgress(FragmentId fragment, ContributionId id,
+                     const absl::StatusOr<Reducer::Progress>& progress);
+  void TryReduce(FragmentId fragment);
   void TellPrepared(const ObjectInfo& aggregate);
   absl::StatusOr<StoredChunk> ReadChunk(const ObjectId& object, uint32_t chunk);
-  absl::StatusOr<StoredChunk> ReadStateChunk(Version version, uint32_t chunk);
+  absl::StatusOr<StoredChunk> ReadStateChunk(const ObjectId& object, uint32_t chunk);
 
   const Options options_;
-  std::unique_ptr<Reducer> reducer_;
+  std::vector<std::unique_ptr<Reducer>> reducers_;  // by fragment
   bool failed_ = false;
   Timestamp busy_until_;
   uint64_t commands_ = 0;
@@ -99,8 +103,9 @@ class ReducerHost {
   uint64_t next_attempt_;
   std::map<ContributionId, Upload> uploads_;
   std::map<uint64_t, ContributionId> attempts_;
-  std::optional<ReduceRound> reduce_;
+  std::map<FragmentId, ReduceRound> reduce_;
   std::map<std::pair<Route, ObjectId>, Outgoing> downloads_;
+  std::map<std::string, std::vector<CheckpointFragment>> served_;  // by folder
 };
 
 }  // namespace longhaul::sim

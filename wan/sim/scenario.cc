@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "common/rng.h"
+#include "model/parameter_table.h"
 
 namespace longhaul::sim {
 namespace {
@@ -21,7 +22,7 @@ LlamaShape TinyShape(Rng& rng) {
   return {.vocab_size = 8,
           .hidden_size = hidden,
           .intermediate_size = OneOf<uint32_t>(rng, {4, 8}),
-          .num_hidden_layers = 1,
+          .num_hidden_layers = static_cast<uint32_t>(1 + rng.Below(2)),
           .num_attention_heads = 2,
           .num_key_value_heads = 2};
 }
@@ -37,6 +38,8 @@ RunConfig DrawConfig(Rng& rng) {
   c.train.optimizer = "toy";
   c.train.per_device_train_batch_size = static_cast<uint32_t>(8 * (1 + rng.Below(2)));
   c.sync.inner_steps = static_cast<uint32_t>(1 + rng.Below(5));
+  c.sync.fragments = rng.Chance(1, 2) ? 1 : static_cast<uint32_t>(2 + rng.Below(2));
+  c.sync.overlap_steps = static_cast<uint32_t>(rng.Below(c.sync.inner_steps + 1));
   c.sync.codec = OneOf<const char*>(rng, {"float32", "bf16", "int8", "int8", "int4"});
   c.sync.codec_down = OneOf<const char*>(rng, {"float32", "bf16", "int8", "int8", "int4"});
   c.sync.error_feedback = OneOf<double>(rng, {-1.0, 0.5, 0.9, 1.0});
@@ -49,6 +52,13 @@ RunConfig DrawConfig(Rng& rng) {
   c.checkpoint.every_rounds = static_cast<uint32_t>(1 + rng.Below(6));
   c.checkpoint.keep = static_cast<uint32_t>(2 + rng.Below(2));
   return c;
+}
+
+std::vector<FragmentLayout> LayoutOf(const LlamaShape& shape, uint32_t fragments) {
+  std::vector<TensorPlace> places;
+  for (const Parameter& p : MakeParameterTable(shape).parameters)
+    places.push_back({p.offset, p.elements, p.layer});
+  return MakeFragments(places, fragments);
 }
 
 Machine DrawMachine(Rng& rng, Duration step_time) {
@@ -69,6 +79,7 @@ Scenario DrawScenario(uint64_t seed) {
   s.seed = seed;
   s.config = DrawConfig(rng);
   s.shape = TinyShape(rng);
+  s.layout = LayoutOf(s.shape, s.config.sync.fragments);
   s.positions = rng.Chance(1, 10) ? 200 + rng.Below(400) : 1'000'000;
   const uint64_t machines =
       std::max<uint64_t>(s.config.run.min_workers + 1, 2 + rng.Below(rng.Chance(1, 8) ? 20 : 8));
@@ -95,7 +106,9 @@ Duration ProgressBound(const Scenario& s, Duration round_limit) {
   const Duration round = s.config.sync.inner_steps * (2 + s.config.round.carry) * slowest;
   const Duration state(static_cast<int64_t>(64 * 1024) * 1'000'000'000 /
                        static_cast<int64_t>(slowest_link));
-  const Duration once = patient(Seconds(10 + 10)) + round_limit + round + state + Seconds(30);
+  // Silence may be frozen for three times its limit; a closed round has several attempts.
+  const Duration once =
+      patient(Seconds(10 + 10 + 30)) + 4 * round_limit + round + state + Seconds(30);
   return 2 * once + Seconds(30);
 }
 

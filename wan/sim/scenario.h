@@ -7,6 +7,7 @@
 #include "common/time.h"
 #include "model/llama.h"
 #include "proto/run_config.h"
+#include "sync/fragments.h"
 #include "wan/sim/network.h"
 
 namespace longhaul::sim {
@@ -22,6 +23,7 @@ struct Scenario {
   uint64_t seed = 0;
   RunConfig config;
   LlamaShape shape;
+  std::vector<FragmentLayout> layout;
   uint64_t positions = 0;
   std::vector<Machine> machines;
   Duration faulty{0};  // faults happen for this long, then they stop

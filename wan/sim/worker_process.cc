@@ -19,6 +19,7 @@ namespace {
 constexpr Duration kFirstBeatEvery = Seconds(1);
 constexpr Duration kMostSilence = Seconds(10);  // at least this long before a new connection
 constexpr Duration kSmallJob = Milliseconds(20);
+constexpr Duration kHandInTime = Seconds(60);
 
 }  // namespace
 
@@ -58,8 +59,9 @@ void WorkerProcess::Pause(Duration duration) {
   paused_until_ = std::max(paused_until_, options_.queue->now() + duration);
 }
 
-void WorkerProcess::Leave() {
-  Later(Duration(0), [this] { Step(LeaveWanted{"stopped by its owner"}); });
+void WorkerProcess::Leave(bool hand_in) {
+  Later(Duration(0), [this, hand_in] { Step(LeaveWanted{"stopped by its owner", hand_in}); });
+  if (hand_in) Later(kHandInTime, [this] { Step(LeaveWanted{"stopped by its owner", false}); });
 }
 
 void WorkerProcess::Disconnected() { connected_ = false; }
@@ -100,18 +102,25 @@ void WorkerProcess::Do(const WorkerRequest& request) {
     alive_ = false;
     return options_.exited(*exit);
   }
-  if (std::holds_alternative<ResolveContribution>(request)) uploads_.clear();
+  if (const auto* resolve = std::get_if<ResolveContribution>(&request)) {
+    std::erase_if(uploads_, [&](const auto& upload) {
+      return upload.second.object.fragment == resolve->fragment;
+    });
+  }
   StartJob(request);
 }
 
 void WorkerProcess::StartTrainer(const LoadData& load) {
   const SyncSection& sync = load.config.sync;
   codec_up_ = static_cast<uint32_t>(*CodecByName(sync.codec));
-  trainer_ = MakeClosedFormTrainer(load.config.run.seed, load.parameters);
-  replica_ = std::make_unique<Replica>(
-      Replica::Options{*CodecByName(sync.codec), *CodecByName(sync.codec_down),
-                       static_cast<float>(sync.error_feedback)},
-      *trainer_);
+  const std::vector<FragmentLayout>& layout = options_.scenario->layout;
+  trainer_ = MakeClosedFormTrainer(load.config.run.seed, layout);
+  for (uint64_t i = 0; i < layout.size(); ++i) {
+    replicas_.push_back(std::make_unique<Replica>(
+        Replica::Options{*CodecByName(sync.codec), *CodecByName(sync.codec_down),
+                         static_cast<float>(sync.error_feedback)},
+        FragmentId{i}, layout[i], *trainer_));
+  }
   Later(kSmallJob, [this, identity = load.identity] { Step(DataLoaded{identity, "sim"}); });
 }
 
@@ -146,35 +155,42 @@ WorkerEvent WorkerProcess::RunJob(const WorkerRequest& request, const Fetched& f
   }
   if (const auto* job = std::get_if<CodeContribution>(&request)) return CodeJob(*job, chunks);
   if (const auto* job = std::get_if<ApplyCommit>(&request)) {
-    const absl::Status status = replica_->Apply(job->commit, *fetched);
+    Replica& replica = *replicas_.at(job->commit.fragment.value);
+    const absl::Status status = replica.Apply(job->commit, *fetched);
     LONGHAUL_CHECK(status.ok(), "a verified aggregate can be applied");
-    TellState();
-    return CommitApplied{replica_->state()};
+    TellState(replica);
+    return CommitApplied{replica.state()};
   }
   if (const auto* job = std::get_if<LoadState>(&request)) {
-    const absl::Status status = replica_->Load(job->object.id.version, std::move(*fetched));
+    Replica& replica = *replicas_.at(job->object.id.fragment.value);
+    const absl::Status status = replica.Load(job->object.id.version, std::move(*fetched));
     LONGHAUL_CHECK(status.ok(), "a verified state can be loaded");
-    TellState();
-    return StateLoaded{replica_->state()};
-  }
-  if (const auto* job = std::get_if<ResolveContribution>(&request)) {
-    replica_->Resolve(job->included);
-    return JobDone{};
+    TellState(replica);
+    return StateLoaded{replica.state()};
   }
   if (const auto* job = std::get_if<RunRequest>(&request))
     return RequestFinished{{.request = job->request.id, .loss = 1.0, .tokens = 1}};
-  const auto& job = std::get<ResetProgress>(request);
-  replica_->ResetProgress(job.inner_state, job.residual);
-  if (job.unload) replica_->Unload();
+  if (const auto* job = std::get_if<ResolveContribution>(&request)) {
+    replicas_.at(job->fragment.value)->Resolve(job->outcome);
+  } else if (const auto* job = std::get_if<UnloadFragment>(&request)) {
+    replicas_.at(job->fragment.value)->Unload();
+  } else {
+    Reset(std::get<ResetProgress>(request));
+  }
+  return JobDone{};
+}
+
+void WorkerProcess::Reset(const ResetProgress& job) {
+  for (const auto& replica : replicas_) replica->ResetProgress(job.residual);
+  if (job.inner_state) trainer_->ResetInnerState();
   if (job.residual)
     options_.watchers->Tell([&](Watcher& w) { w.OnResidualLost(options_.process); });
-  return JobDone{};
 }
 
 WorkerEvent WorkerProcess::CodeJob(const CodeContribution& job, Chunks& chunks) {
   ObjectInfo object{
-      .id = {ObjectKind::kContribution, job.generation, FragmentId{0}, job.base, job.id}};
-  absl::StatusOr<Replica::Coded> coded = replica_->Code();
+      .id = {ObjectKind::kContribution, job.generation, job.fragment, job.base, job.id}};
+  absl::StatusOr<Replica::Coded> coded = replicas_.at(job.fragment.value)->Code();
   LONGHAUL_CHECK(coded.ok(), "closed-form values are finite");
   coded->object.id = object.id;
   chunks = coded->chunks;
@@ -182,9 +198,9 @@ WorkerEvent WorkerProcess::CodeJob(const CodeContribution& job, Chunks& chunks) 
   return ContributionCoded{coded->object};
 }
 
-void WorkerProcess::TellState() {
+void WorkerProcess::TellState(const Replica& replica) {
   options_.watchers->Tell(
-      [&](Watcher& w) { w.OnReplica(options_.process, core_->generation(), replica_->state()); });
+      [&](Watcher& w) { w.OnReplica(options_.process, core_->generation(), replica.state()); });
 }
 
 void WorkerProcess::Finished(const WorkerEvent& event, const Chunks& chunks) {
@@ -215,7 +231,7 @@ void WorkerProcess::Send(const Message& message) {
 void WorkerProcess::SendHeartbeat() {
   if (core_->session().value == 0) return;
   Heartbeat h;
-  if (core_->state()) h.fragments.push_back(*core_->state());
+  h.fragments = core_->states();
   Send(h);
 }
 
@@ -333,7 +349,7 @@ void WorkerProcess::Pump(Upload& upload) {
     ChunkHeader header{
         .kind = ObjectKind::kContribution, .transfer = upload.outgoing.attempt(), .chunk = *chunk};
     header.codec = codec_up_;
-    header.elements = std::min(kChunkElements, options_.elements - *chunk * kChunkElements);
+    header.elements = options_.scenario->layout.at(upload.object.fragment.value).elements;
     header.bytes = payload.size();
     header.checksum = Xxh3(AsBytes(payload));
     options_.send({.chunk_header = EncodeChunkHeader(header), .payload = std::move(payload)});

@@ -39,7 +39,6 @@ class WorkerProcess {
     size_t machine = 0;
     WorkerKey key;
     std::string run_id;
-    uint64_t elements = 0;
     bool byzantine = false;  // some of what it says is false
     std::function<void(Packet)> send;
     std::function<void(const ExitWorker&)> exited;  // once
@@ -55,7 +54,8 @@ class WorkerProcess {
   void Kill() { alive_ = false; }
   void Pause(Duration duration);
   void SetSlowness(uint32_t per_mille) { slow_per_mille_ = per_mille; }
-  void Leave();
+  // `hand_in`: what it has trained shall be included first.
+  void Leave(bool hand_in);
 
   bool alive() const { return alive_; }
   size_t machine() const { return options_.machine; }
@@ -87,9 +87,10 @@ class WorkerProcess {
   void StartTrainer(const LoadData& load);
   void StartJob(const WorkerRequest& request);
   WorkerEvent RunJob(const WorkerRequest& request, const Fetched& fetched, Chunks& chunks);
+  void Reset(const ResetProgress& job);
   WorkerEvent CodeJob(const CodeContribution& job, Chunks& chunks);
   void Finished(const WorkerEvent& event, const Chunks& chunks);
-  void TellState();
+  void TellState(const Replica& replica);
   void Beat();
   void SendHeartbeat();
   void Send(const Message& message);
@@ -103,7 +104,7 @@ class WorkerProcess {
   const Options options_;
   std::unique_ptr<Worker> core_;
   std::unique_ptr<Trainer> trainer_;
-  std::unique_ptr<Replica> replica_;
+  std::vector<std::unique_ptr<Replica>> replicas_;  // by fragment
   bool alive_ = true;
   bool connected_ = false;
   Timestamp paused_until_;

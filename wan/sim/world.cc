@@ -45,10 +45,9 @@ World::World(WorldOptions options)
 }
 
 void World::AddWatchers() {
-  const uint64_t elements = ParameterCount(scenario_.shape);
   replicas_ = Add(watchers_, std::make_unique<Replicas>());
-  ledger_ = Add(watchers_, std::make_unique<LedgerTwin>(scenario_.config));
-  provenance_ = Add(watchers_, std::make_unique<Provenance>(scenario_.config, elements));
+  ledger_ = Add(watchers_, std::make_unique<LedgerTwin>(scenario_.config, scenario_.layout.size()));
+  provenance_ = Add(watchers_, std::make_unique<Provenance>(scenario_.config, scenario_.layout));
   Add(watchers_, std::make_unique<SaidEarly>());
   history_ = std::make_unique<History>(
       [this](const Record& record, const State& state) {
@@ -197,7 +196,6 @@ void World::StartWorker(size_t machine) {
   o.machine = machine;
   o.key = machines_[machine].key;
   o.run_id = run_id_;
-  o.elements = ParameterCount(scenario_.shape);
   o.byzantine = faults_.enabled(FaultKind::kByzantine) && o.process % 3 == 0;
   o.send = [this, process = o.process, machine](Packet packet) {
     packet.process = process;
@@ -291,7 +289,8 @@ void World::SlowWorker() {
 }
 
 void World::WorkerLeaves() {
-  if (WorkerProcess* w = LiveWorkerOn(Victim(FaultKind::kWorkerLeave))) w->Leave();
+  if (WorkerProcess* w = LiveWorkerOn(Victim(FaultKind::kWorkerLeave)))
+    w->Leave(/*hand_in=*/faults_.Below(FaultKind::kWorkerLeave, 3) > 0);
 }
 
 // Another machine of the same owner, with the same key.
@@ -371,32 +370,42 @@ void World::DriftClocks() {
 // ---- the second phase ----
 
 bool World::DataIsUsedUp() const {
-  const Ledger::Totals& t = history_->state().ledger.totals();
+  const LeaseBook::Totals& t = history_->state().leases.totals(FragmentId{0});
   const uint64_t round = SamplesPerStep(scenario_.config) * scenario_.config.sync.inner_steps;
   return t.free < 2 * round * machines_.size();
 }
 
-// Somebody committed `target`, and everybody who lives has it.
-bool World::CaughtUp(Version target) {
-  if (history_->state().version < target) return false;
-  for (size_t i = 0; i < machines_.size(); ++i) {
-    WorkerProcess* w = LiveWorkerOn(i);
-    if (w && (!w->core().state() || w->core().state()->version < target)) return false;
+// Every fragment has committed its `target`, and everybody who lives has it.
+bool World::CaughtUp(const std::vector<Version>& target) {
+  const State& state = history_->state();
+  for (size_t f = 0; f < target.size(); ++f) {
+    if (state.fragments[f].version < target[f]) return false;
+    for (size_t i = 0; i < machines_.size(); ++i) {
+      WorkerProcess* w = LiveWorkerOn(i);
+      if (!w) continue;
+      const std::vector<FragmentState> states = w->core().states();
+      if (states.size() != target.size() || states[f].version < target[f]) return false;
+    }
   }
   return true;
 }
 
-// Nothing goes wrong any more: a round must be committed, and everybody must get it, in time.
+// Nothing goes wrong any more: a round of every fragment must be committed, and everybody must get
+// it, in time.
 void World::Calm() {
   faults_.Stop();
   network_.Heal();
-  if (history_->state().started && DataIsUsedUp()) return;
+  const State& state = history_->state();
+  if (!state.started || DataIsUsedUp()) return;
   for (size_t i = 0; i < machines_.size(); ++i) {
     if (!LiveWorkerOn(i) && !run_id_.empty()) StartWorker(i);
   }
-  const State& state = history_->state();
-  const Version target = state.version.Next();
-  const Duration limit = state.round ? state.round->deadline - state.round->opened : Duration(0);
+  std::vector<Version> target;
+  Duration limit{0};
+  for (const Fragment& f : state.fragments) {
+    target.push_back(f.version.value < scenario_.config.run.rounds ? f.version.Next() : f.version);
+    if (f.round) limit = std::max(limit, f.round->time_limit);
+  }
   const Duration bound = ProgressBound(scenario_, limit);
   auto done = [&] {
     CollectComplaints();
@@ -404,20 +413,24 @@ void World::Calm() {
   };
   queue_.RunUntil(queue_.now() + bound, done);
   if (!done()) {
-    Complain("liveness", "after the faults stopped, version " + std::to_string(target.value) +
-                             " was not everywhere within " +
-                             std::to_string(bound / Milliseconds(1)) + " ms");
+    Complain("liveness",
+             "after the faults stopped, not every fragment had a new version "
+             "everywhere within " +
+                 std::to_string(bound / Milliseconds(1)) + " ms");
   }
 }
 
 void World::CheckEnd() {
   CollectComplaints();
-  if (!history_->state().started || refused_) return;
-  const uint64_t in_ledger = history_->state().ledger.totals().committed;
-  if (violations_.empty() && in_ledger != provenance_->committed_positions()) {
-    Complain("provenance", "the ledger has " + std::to_string(in_ledger) +
-                               " committed positions, the model " +
-                               std::to_string(provenance_->committed_positions()));
+  const State& state = history_->state();
+  if (!state.started || refused_ || !violations_.empty()) return;
+  for (uint64_t f = 0; f < scenario_.layout.size(); ++f) {
+    const uint64_t in_ledger = state.leases.totals(FragmentId{f}).committed;
+    const uint64_t in_model = provenance_->committed_positions(FragmentId{f});
+    if (in_ledger != in_model) {
+      Complain("provenance", "the ledger has " + std::to_string(in_ledger) +
+                                 " committed positions, the model " + std::to_string(in_model));
+    }
   }
 }
 
@@ -431,9 +444,12 @@ WorldResult World::MakeResult() {
   r.actions = queue_.actions_run();
   r.leases = ledger_->leases();
   r.commits = replicas_->commits();
-  r.committed = provenance_->committed_positions();
-  const uint64_t in_ledger = history_->state().ledger.totals().committed;
-  r.lost = in_ledger > r.committed ? in_ledger - r.committed : 0;
+  for (uint64_t f = 0; f < scenario_.layout.size() && history_->state().started; ++f) {
+    const uint64_t in_model = provenance_->committed_positions(FragmentId{f});
+    const uint64_t in_ledger = history_->state().leases.totals(FragmentId{f}).committed;
+    r.committed += in_model;
+    r.lost += in_ledger > in_model ? in_ledger - in_model : 0;
+  }
   r.twice = provenance_->twice();
   r.restarts = lives_.size() - 1;
   r.refused = refused_;

@@ -33,7 +33,7 @@ struct WorldResult {
   uint64_t actions = 0;
   uint64_t leases = 0;
   uint64_t commits = 0;
-  uint64_t committed = 0;  // positions
+  uint64_t committed = 0;  // positions, summed over fragments
   uint64_t lost = 0;       // committed in the ledger, but not in the model
   uint64_t twice = 0;
   uint64_t restarts = 0;  // of the coordinator
@@ -85,7 +85,7 @@ class World {
   void DriftClocks();
   // Phases.
   void Calm();
-  bool CaughtUp(Version target);
+  bool CaughtUp(const std::vector<Version>& target);
   bool DataIsUsedUp() const;
   void CheckEnd();
   WorldResult MakeResult();

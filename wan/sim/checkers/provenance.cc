@@ -13,6 +13,7 @@ namespace {
 
 constexpr size_t kModelsKept = 64;
 constexpr double kSlack = 2e-5;  // float32 rounding over a few rounds; a move is 2e-3
+constexpr double kModelSlack = 1e-4;
 
 std::vector<float> Decode(const std::string& codec, const std::vector<std::string>& chunks,
                           uint64_t elements) {
@@ -29,156 +30,187 @@ double RelativeError(const std::string& codec) {
   return 0.5 / codes + 1.0 / 128;  // half a step, and the scale's own rounding
 }
 
-}  // namespace
-
-Provenance::Provenance(const RunConfig& config, uint64_t elements)
-    : config_(config), elements_(elements) {}
-
-bool Provenance::Close(const Values& wanted, const std::vector<float>& got,
-                       const std::string& codec, double slack) const {
-  for (uint64_t first = 0; first < elements_; first += kBlockValues) {
-    const uint64_t end = std::min<uint64_t>(elements_, first + kBlockValues);
+// |got - wanted| within the rounding of the codec.
+bool Close(const std::vector<double>& wanted, const std::vector<float>& got,
+           const std::string& codec) {
+  for (size_t first = 0; first < wanted.size(); first += kBlockValues) {
+    const size_t end = std::min(wanted.size(), first + kBlockValues);
     double most = 0;
-    for (uint64_t i = first; i < end; ++i) most = std::max(most, std::fabs(wanted[i]));
-    const double limit = most * RelativeError(codec) + slack;
-    for (uint64_t i = first; i < end; ++i) {
+    for (size_t i = first; i < end; ++i) most = std::max(most, std::fabs(wanted[i]));
+    const double limit = most * RelativeError(codec) + kSlack;
+    for (size_t i = first; i < end; ++i) {
       if (!(std::fabs(wanted[i] - static_cast<double>(got[i])) <= limit)) return false;
     }
   }
   return true;
 }
 
+bool Near(const std::vector<double>& wanted, std::span<const float> got) {
+  for (size_t i = 0; i < got.size(); ++i) {
+    if (!(std::fabs(wanted[i] - static_cast<double>(got[i])) < kModelSlack)) return false;
+  }
+  return true;
+}
+
+std::string Named(FragmentId fragment, Version version) {
+  return "version " + std::to_string(version.value) + " of fragment " +
+         std::to_string(fragment.value);
+}
+
+}  // namespace
+
+Provenance::Provenance(const RunConfig& config, const std::vector<FragmentLayout>& layout)
+    : config_(config) {
+  for (const FragmentLayout& f : layout) parts_.emplace_back().elements = f.elements;
+}
+
+uint64_t Provenance::committed_positions(FragmentId fragment) const {
+  return parts_.at(fragment.value).times.size();
+}
+
 void Provenance::OnCoded(size_t process, const ObjectInfo& object,
                          const std::vector<std::string>& chunks) {
-  coded_[object.root] = {process, object.id.generation,
-                         Decode(config_.sync.codec, chunks, elements_)};
+  const uint64_t elements = Of(object.id.fragment).elements;
+  coded_[object.root] = {process, object.id, Decode(config_.sync.codec, chunks, elements)};
 }
 
-void Provenance::OnResidualLost(size_t process) { owed_.erase(process); }
+void Provenance::OnResidualLost(size_t process) {
+  std::erase_if(owed_, [&](const auto& entry) { return entry.first.first == process; });
+}
 
 void Provenance::OnPrepared(const ObjectInfo& aggregate, const std::vector<std::string>& chunks) {
-  aggregates_[aggregate.root] = Decode(config_.sync.codec_down, chunks, elements_);
+  Part& part = Of(aggregate.id.fragment);
+  part.aggregates[aggregate.root] = Decode(config_.sync.codec_down, chunks, part.elements);
 }
 
-void Provenance::OnRecord(const Record& record, const State& after) {
-  if (const auto* r = std::get_if<RunStarted>(&record.body)) {
-    generation_ = r->generation;
-  } else if (const auto* r = std::get_if<GenerationStarted>(&record.body)) {
-    generation_ = r->generation;
-    version_ = r->snapshot.id.version;
-    claims_.clear();
-    std::erase_if(times_, [&](const auto& t) { return t.second > version_; });
-    models_.erase(models_.upper_bound(version_), models_.end());
+void Provenance::OnRecord(const Record& record, const State&) {
+  if (const auto* r = std::get_if<GenerationStarted>(&record.body)) {
+    for (const ObjectInfo& o : r->snapshots) GoBack(o.id.fragment, o.id.version);
   } else if (const auto* r = std::get_if<ContributionAccepted>(&record.body)) {
-    claims_[r->object.id.contribution] = {r->object.root, r->leases, r->weight};
+    Of(r->object.id.fragment).claims[r->object.id.contribution] = {r->object.root, r->leases,
+                                                                   r->weight};
   } else if (const auto* r = std::get_if<RoundClosed>(&record.body)) {
-    included_ = r->closing.included;
-    divisor_ = r->closing.divisor;
+    Of(r->fragment).included = r->closing.included;
+    Of(r->fragment).divisor = r->closing.divisor;
   } else if (const auto* r = std::get_if<RoundCommitted>(&record.body)) {
     Commit(r->commit);
-  } else if (std::holds_alternative<RoundAborted>(record.body)) {
-    claims_.clear();
+  } else if (const auto* r = std::get_if<RoundAborted>(&record.body)) {
+    Of(r->fragment).claims.clear();
   }
 }
 
-void Provenance::CheckContribution(const Claim& claim, const Coded& coded) {
+void Provenance::GoBack(FragmentId fragment, Version version) {
+  Part& part = Of(fragment);
+  part.version = version;
+  part.claims.clear();
+  std::erase_if(part.times, [&](const auto& t) { return t.second > version; });
+  part.models.erase(part.models.upper_bound(version), part.models.end());
+}
+
+void Provenance::CheckContribution(FragmentId fragment, const Claim& claim, const Coded& coded) {
+  Part& part = Of(fragment);
   const double beta = config_.sync.error_feedback;
-  Owed& owed = owed_[coded.process];
-  if (owed.values.empty() || owed.generation != coded.generation)
-    owed = {coded.generation, Values(elements_)};
-  Values wanted(elements_);
-  for (uint64_t i = 0; i < elements_ && beta > 0; ++i) wanted[i] = beta * owed.values[i];
+  Owed& owed = owed_[{coded.process, fragment}];
+  if (owed.values.empty() || owed.generation != coded.id.generation)
+    owed = {coded.id.generation, Values(part.elements)};
+  Values wanted(part.elements);
+  for (uint64_t i = 0; i < part.elements && beta > 0; ++i) wanted[i] = beta * owed.values[i];
   for (const LeaseRange& l : claim.leases) {
     for (uint64_t p = l.from; p < l.to; ++p) {
-      for (const Move& m : MovesOf(config_.run.seed, p, elements_))
+      for (const Move& m : MovesOf(config_.run.seed, p, fragment, part.elements))
         wanted[m.element] -= static_cast<double>(m.change);
-      if (!times_.emplace(p, version_).second) {
-        ++twice_;
-        Complain("position " + std::to_string(p) + " is in the committed model twice");
-      }
+      if (part.times.emplace(p, part.version).second) continue;
+      ++twice_;
+      Complain("position " + std::to_string(p) + " is in the committed model twice, with " +
+               Named(fragment, part.version));
     }
   }
-  if (!Close(wanted, coded.decoded, config_.sync.codec, kSlack)) {
+  if (!Close(wanted, coded.decoded, config_.sync.codec)) {
     Complain("a contribution of process " + std::to_string(coded.process) +
-             " that was included in version " + std::to_string(version_.value) +
+             " that was included in " + Named(fragment, part.version) +
              " does not contain what it claims");
   }
-  for (uint64_t i = 0; i < elements_ && beta >= 0; ++i)
+  for (uint64_t i = 0; i < part.elements && beta >= 0; ++i)
     owed.values[i] = wanted[i] - static_cast<double>(coded.decoded[i]);
 }
 
 void Provenance::Commit(const CommitView& commit) {
-  version_ = commit.version;
-  Values mean(elements_);
-  for (const ContributionId& id : included_) {
-    const auto claim = claims_.find(id);
-    const auto coded = claim == claims_.end() ? coded_.end() : coded_.find(claim->second.root);
+  Part& part = Of(commit.fragment);
+  part.version = commit.version;
+  Values mean(part.elements);
+  for (const ContributionId& id : part.included) {
+    const auto claim = part.claims.find(id);
+    const auto coded = claim == part.claims.end() ? coded_.end() : coded_.find(claim->second.root);
     if (coded == coded_.end()) {
       Complain("a contribution was included that no worker coded");
       continue;
     }
-    CheckContribution(claim->second, coded->second);
-    for (uint64_t i = 0; i < elements_; ++i) {
+    CheckContribution(commit.fragment, claim->second, coded->second);
+    for (uint64_t i = 0; i < part.elements; ++i) {
       mean[i] += static_cast<double>(coded->second.decoded[i]) * claim->second.weight /
-                 static_cast<double>(divisor_);
+                 static_cast<double>(part.divisor);
     }
   }
   CheckAggregate(commit, mean);
-  claims_.clear();
-  coded_.clear();  // every contribution to this version is decided
+  part.claims.clear();
+  part.aggregates.clear();
+  // Every contribution to the version before is decided.
+  std::erase_if(coded_, [&](const auto& c) { return c.second.id.fragment == commit.fragment; });
 }
 
 void Provenance::CheckAggregate(const CommitView& commit, const Values& mean) {
-  const auto before = models_.find(Version{commit.version.value - 1});
-  const auto aggregate = aggregates_.find(commit.aggregate.root);
-  if (before == models_.end() || aggregate == aggregates_.end())
-    return Complain("version " + std::to_string(commit.version.value) + " came from nowhere");
-  const Model& old = before->second;
+  Part& part = Of(commit.fragment);
+  const auto before = part.models.find(Version{commit.version.value - 1});
+  const auto aggregate = part.aggregates.find(commit.aggregate.root);
+  if (before == part.models.end() || aggregate == part.aggregates.end())
+    return Complain(Named(commit.fragment, commit.version) + " came from nowhere");
   const double beta = config_.sync.error_feedback;
   Values wanted = mean;
-  for (uint64_t i = 0; i < elements_ && beta > 0; ++i) wanted[i] += beta * old.residual[i];
-  if (!Close(wanted, aggregate->second, config_.sync.codec_down, kSlack)) {
-    Complain("the aggregate of version " + std::to_string(commit.version.value) +
+  for (uint64_t i = 0; i < part.elements && beta > 0; ++i)
+    wanted[i] += beta * before->second.residual[i];
+  if (!Close(wanted, aggregate->second, config_.sync.codec_down)) {
+    Complain("the aggregate of " + Named(commit.fragment, commit.version) +
              " is not the mean of what was included");
   }
-  Model next = old;
+  NextModel(commit, wanted, aggregate->second);
+}
+
+void Provenance::NextModel(const CommitView& commit, const Values& wanted,
+                           const std::vector<float>& delta) {
+  Part& part = Of(commit.fragment);
+  Model next = part.models.at(Version{commit.version.value - 1});
   const double lr = std::bit_cast<float>(commit.outer_lr_bits);
   const double mu = std::bit_cast<float>(commit.outer_momentum_bits);
-  for (uint64_t i = 0; i < elements_; ++i) {
-    const double delta = aggregate->second[i];
-    next.residual[i] = wanted[i] - delta;
-    next.momentum[i] = mu * next.momentum[i] + delta;
-    next.parameters[i] -= lr * (delta + mu * next.momentum[i]);
+  for (uint64_t i = 0; i < part.elements; ++i) {
+    const double d = delta[i];
+    next.residual[i] = wanted[i] - d;
+    next.momentum[i] = mu * next.momentum[i] + d;
+    next.parameters[i] -= lr * (d + mu * next.momentum[i]);
   }
-  models_[commit.version] = std::move(next);
-  if (models_.size() > kModelsKept) models_.erase(models_.begin());
-  aggregates_.clear();
+  part.models[commit.version] = std::move(next);
+  if (part.models.size() > kModelsKept) part.models.erase(part.models.begin());
 }
 
 void Provenance::OnReducer(const ReducerView& view, bool residual_reset) {
-  auto it = models_.find(view.version);
-  if (it == models_.end()) {
+  Part& part = Of(view.fragment);
+  auto it = part.models.find(view.version);
+  if (it == part.models.end()) {
     // Version 0, or a version before all that is remembered.
-    Model& m = models_[view.version];
+    Model& m = part.models[view.version];
     m.parameters.assign(view.parameters.begin(), view.parameters.end());
     m.momentum.assign(view.momentum.begin(), view.momentum.end());
-    m.residual.assign(elements_, 0.0);
+    m.residual.assign(part.elements, 0.0);
     if (!view.residual.empty()) m.residual.assign(view.residual.begin(), view.residual.end());
-    version_ = view.version;
     return;
   }
   Model& m = it->second;
-  if (residual_reset) m.residual.assign(elements_, 0.0);
-  for (uint64_t i = 0; i < elements_; ++i) {
-    const bool same = std::fabs(m.parameters[i] - static_cast<double>(view.parameters[i])) < 1e-4 &&
-                      std::fabs(m.momentum[i] - static_cast<double>(view.momentum[i])) < 1e-4 &&
-                      (view.residual.empty() ||
-                       std::fabs(m.residual[i] - static_cast<double>(view.residual[i])) < 1e-4);
-    if (!same) {
-      return Complain("the reducer's version " + std::to_string(view.version.value) +
-                      " is not what the committed aggregates lead to");
-    }
+  if (residual_reset) m.residual.assign(part.elements, 0.0);
+  if (Near(m.parameters, view.parameters) && Near(m.momentum, view.momentum) &&
+      Near(m.residual, view.residual)) {
+    return;
   }
+  Complain("the reducer's " + Named(view.fragment, view.version) +
+           " is not what the committed aggregates lead to");
 }
 
 }  // namespace longhaul::sim

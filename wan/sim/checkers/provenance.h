@@ -13,17 +13,17 @@
 #pragma once
 
 #include <map>
-#include <optional>
-#include <set>
+#include <utility>
 #include <vector>
 
+#include "sync/fragments.h"
 #include "wan/sim/watcher.h"
 
 namespace longhaul::sim {
 
 class Provenance : public Watcher {
  public:
-  Provenance(const RunConfig& config, uint64_t elements);
+  Provenance(const RunConfig& config, const std::vector<FragmentLayout>& layout);
   const char* name() const override { return "provenance"; }
   void OnRecord(const Record& record, const State& after) override;
   void OnCoded(size_t process, const ObjectInfo& object,
@@ -32,14 +32,15 @@ class Provenance : public Watcher {
   void OnPrepared(const ObjectInfo& aggregate, const std::vector<std::string>& chunks) override;
   void OnReducer(const ReducerView& view, bool residual_reset) override;
 
-  uint64_t committed_positions() const { return times_.size(); }
+  // Different positions in the committed model.
+  uint64_t committed_positions(FragmentId fragment) const;
   uint64_t twice() const { return twice_; }
 
  private:
   using Values = std::vector<double>;
   struct Coded {
     size_t process = 0;
-    Generation generation;
+    ObjectId id;
     std::vector<float> decoded;
   };
   struct Claim {
@@ -56,26 +57,28 @@ class Provenance : public Watcher {
     Values momentum;
     Values residual;  // of the reducer
   };
+  struct Part {  // of one fragment
+    uint64_t elements = 0;
+    std::map<ContributionId, Claim> claims;  // to the open round
+    std::vector<ContributionId> included;
+    uint64_t divisor = 0;
+    std::map<Digest, std::vector<float>> aggregates;  // decoded, by root
+    std::map<Version, Model> models;
+    Version version;
+    std::map<uint64_t, Version> times;  // committed position -> version that it came with
+  };
 
+  Part& Of(FragmentId fragment) { return parts_.at(fragment.value); }
+  void GoBack(FragmentId fragment, Version version);
   void Commit(const CommitView& commit);
-  void CheckContribution(const Claim& claim, const Coded& coded);
+  void CheckContribution(FragmentId fragment, const Claim& claim, const Coded& coded);
   void CheckAggregate(const CommitView& commit, const Values& mean);
-  // |got - wanted| within the rounding of the codec.
-  bool Close(const Values& wanted, const std::vector<float>& got, const std::string& codec,
-             double slack) const;
+  void NextModel(const CommitView& commit, const Values& wanted, const std::vector<float>& delta);
 
   const RunConfig config_;
-  const uint64_t elements_;
-  Generation generation_;
-  std::map<Digest, Coded> coded_;           // by root
-  std::map<size_t, Owed> owed_;             // e, by process
-  std::map<ContributionId, Claim> claims_;  // to the open round
-  std::vector<ContributionId> included_;
-  uint64_t divisor_ = 0;
-  std::map<Digest, std::vector<float>> aggregates_;  // decoded, by root
-  std::map<Version, Model> models_;
-  Version version_;
-  std::map<uint64_t, Version> times_;  // committed position -> version that it came with
+  std::vector<Part> parts_;                             // by fragment
+  std::map<Digest, Coded> coded_;                       // by root
+  std::map<std::pair<size_t, FragmentId>, Owed> owed_;  // e, by process and fragment
   uint64_t twice_ = 0;
 };
 

@@ -24,26 +24,29 @@ void Replicas::OnCommit(const CommitView& commit) {
   states_[key] = commit.state_hash;
 }
 
-void Replicas::OnRecord(const Record& record, const State& after) {
-  auto start = [this](const Generation& generation, const ObjectInfo& snapshot) {
-    generation_ = generation;
+void Replicas::Start(const Generation& generation, const std::vector<ObjectInfo>& snapshots) {
+  generation_ = generation;
+  for (const ObjectInfo& snapshot : snapshots) {
     newest_[snapshot.id.fragment] = snapshot.id.version;
     Agree({generation, snapshot.id.fragment, snapshot.id.version}, snapshot.root, "the snapshot");
-  };
-  if (const auto* r = std::get_if<RunStarted>(&record.body)) start(r->generation, r->snapshot);
-  if (const auto* r = std::get_if<GenerationStarted>(&record.body)) {
-    if (r->generation.counter <= generation_.counter) Complain("a generation number came again");
-    start(r->generation, r->snapshot);
   }
-  if (const auto* r = std::get_if<RoundOpened>(&record.body)) {
+}
+
+void Replicas::OnRecord(const Record& record, const State&) {
+  if (const auto* r = std::get_if<RunStarted>(&record.body)) {
+    Start(r->generation, r->snapshots);
+  } else if (const auto* r = std::get_if<GenerationStarted>(&record.body)) {
+    if (r->generation.counter <= generation_.counter) Complain("a generation number came again");
+    Start(r->generation, r->snapshots);
+  } else if (const auto* r = std::get_if<RoundOpened>(&record.body)) {
     if (r->round <= last_round_)
       Complain("round number " + std::to_string(r->round.value) + " was used again");
     last_round_ = r->round;
-  }
-  if (const auto* r = std::get_if<RoundCommitted>(&record.body)) OnCommit(r->commit);
-  if (const auto* r = std::get_if<CheckpointStored>(&record.body)) {
-    Agree({generation_, r->snapshot.id.fragment, r->snapshot.id.version}, r->snapshot.root,
-          "the checkpoint");
+  } else if (const auto* r = std::get_if<RoundCommitted>(&record.body)) {
+    OnCommit(r->commit);
+  } else if (const auto* r = std::get_if<CheckpointStored>(&record.body)) {
+    for (const ObjectInfo& o : r->snapshots)
+      Agree({generation_, o.id.fragment, o.id.version}, o.root, "the checkpoint");
   }
 }
 

@@ -16,12 +16,12 @@ class Replicas : public Watcher {
   void OnRecord(const Record& record, const State& after) override;
   void OnReplica(size_t process, const Generation& generation, const FragmentState& state) override;
   void OnReducer(const ReducerView& view, bool residual_reset) override;
-  // The journal ended early and this was acknowledged: never.
   uint64_t commits() const { return commits_; }
 
  private:
   using Key = std::tuple<Generation, FragmentId, Version>;
   void Agree(const Key& key, const Digest& hash, const std::string& who);
+  void Start(const Generation& generation, const std::vector<ObjectInfo>& snapshots);
   void OnCommit(const CommitView& commit);
 
   Generation generation_;

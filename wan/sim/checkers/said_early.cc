@@ -16,7 +16,7 @@ void SaidEarly::OnSaid(const Message& message, const State& durable) {
       Complain("fence " + std::to_string(l.fence.value) + " was said before it was durable");
   }
   for (const FragmentState& f : assignment->current) {
-    if (f.version > durable.version)
+    if (f.version > durable.fragment(f.fragment).version)
       Complain("version " + std::to_string(f.version.value) + " was said before it was durable");
   }
   for (const RoundView& r : assignment->rounds) {
