@@ -70,7 +70,7 @@ Generation NextGeneration(const State& state, const RunStartOptions& options) {
 }
 
 // Version 0 of a new run, as a checkpoint and the first record.
-absl::StatusOr<Record> BeginRun(RunFolder& folder, const RunStartOptions& options) {
+absl::StatusOr<Record> BeginRun(Storage& storage, const RunStartOptions& options) {
   ASSIGN_OR_RETURN(std::vector<float> parameters, FirstParameters(options));
   const std::vector<float> momentum(parameters.size());
   RunStarted started;
@@ -100,9 +100,8 @@ absl::StatusOr<Record> BeginRun(RunFolder& folder, const RunStartOptions& option
                               .ledger = leases.str(),
                               .state = state};
   const std::string path = CheckpointFolder(kCheckpoints, 0);
-  RETURN_IF_ERROR(
-      folder.storage().Remove(path));  // of a start that did not get as far as the journal
-  RETURN_IF_ERROR(WriteCheckpoint(folder.storage(), path, contents));
+  RETURN_IF_ERROR(storage.Remove(path));  // of a start that did not get as far as the journal
+  RETURN_IF_ERROR(WriteCheckpoint(storage, path, contents));
   return Record{Timestamp{}, std::move(started)};
 }
 
@@ -134,9 +133,12 @@ std::vector<ObjectInfo> SnapshotsOf(const CheckpointState& checkpoint, const Gen
 
 // A new generation from a checkpoint, ours or another run's. Later checkpoints of this folder are
 // void.
-absl::StatusOr<Record> BeginGeneration(RunFolder& folder, const RunStartOptions& options,
+absl::StatusOr<Record> BeginGeneration(Storage& storage, const RunStartOptions& options,
                                        const State& state) {
-  ASSIGN_OR_RETURN(Checkpoint checkpoint, ReadResumeFrom(options.resume_from));
+  ASSIGN_OR_RETURN(Checkpoint checkpoint,
+                   options.resume_path.empty()
+                       ? ReadResumeFrom(options.resume_from)
+                       : ReadCheckpoint(storage, options.resume_path));
   if (checkpoint.shape != options.shape) {
     return absl::InvalidArgumentError(options.resume_from +
                                       " holds another model than run.toml describes");
@@ -158,7 +160,6 @@ absl::StatusOr<Record> BeginGeneration(RunFolder& folder, const RunStartOptions&
                                       ToHex(checkpoint.state.data_identity) +
                                       ", but data.train is " + ToHex(options.data_identity));
   }
-  Storage& storage = folder.storage();
   const std::string path = FolderOf(checkpoint.state.fragments);
   for (const std::string& other : ListCheckpoints(storage, kCheckpoints)) {
     if (other > path) RETURN_IF_ERROR(storage.Remove(other));
@@ -283,9 +284,9 @@ absl::StatusOr<State> Replay(const Journal::Opened& opened) {
 
 }  // namespace
 
-absl::StatusOr<RunStart> StartRun(RunFolder& folder, const RunStartOptions& options) {
+absl::StatusOr<RunStart> StartRun(Storage& storage, const RunStartOptions& options) {
   RunStart start;
-  ASSIGN_OR_RETURN(Journal::Opened opened, Journal::Open(folder.storage()));
+  ASSIGN_OR_RETURN(Journal::Opened opened, Journal::Open(storage));
   for (const std::string& problem : opened.set_aside) LogWarning(problem);
   start.restarted = !opened.empty();
   if (opened.cut_bytes > 0) {
@@ -295,19 +296,20 @@ absl::StatusOr<RunStart> StartRun(RunFolder& folder, const RunStartOptions& opti
   ASSIGN_OR_RETURN(start.state, Replay(opened));
   start.journal = std::move(opened.journal);
   if (start.state.started) RETURN_IF_ERROR(CheckSameRun(start.state, options));
-  auto append = [&start](const Record& record) {
+  auto append = [&](const Record& record) {
+    if (options.on_decision) options.on_decision(start.state, record);
     Coordinator::Apply(start.state, record);
     return AppendRecords(*start.journal, {record});
   };
   if (!start.state.started) {
-    ASSIGN_OR_RETURN(Record begin, BeginRun(folder, options));
+    ASSIGN_OR_RETURN(Record begin, BeginRun(storage, options));
     RETURN_IF_ERROR(append(begin));
   }
-  if (!options.resume_from.empty()) {
-    ASSIGN_OR_RETURN(Record begin, BeginGeneration(folder, options, start.state));
+  if (!options.resume_from.empty() || !options.resume_path.empty()) {
+    ASSIGN_OR_RETURN(Record begin, BeginGeneration(storage, options, start.state));
     RETURN_IF_ERROR(append(begin));
   }
-  ASSIGN_OR_RETURN(start.checkpoint, FindCheckpoint(folder.storage(), start.state));
+  ASSIGN_OR_RETURN(start.checkpoint, FindCheckpoint(storage, start.state));
   CheckpointStored found{
       SnapshotsOf(start.checkpoint.state, start.state.generation, options.layout), {}};
   uint64_t steps = 0;

@@ -5,6 +5,7 @@
 // One process at a time: the folder is locked while a RunFolder lives.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <span>
 #include <string>
@@ -77,14 +78,18 @@ struct RunStartOptions {
   std::vector<FragmentLayout> layout;
   Digest data_identity{};
   uint64_t positions = 0;   // size of the ledger: training samples times data epochs
-  std::string resume_from;  // a checkpoint folder; "" = continue, or begin
+  std::string resume_from;  // a checkpoint folder anywhere; "" = continue, or begin
+  std::string resume_path;  // the same, a path inside the run's storage
   uint64_t random_run = 0;  // random numbers, used when a run or a generation begins
   uint64_t random_generation = 0;
+  // May be empty. Each record that the start itself decides, before it is journaled, and the state
+  // before it.
+  std::function<void(const State& before, const Record& record)> on_decision;
 };
 
 // InvalidArgument when the journal is of another configuration or data (both are named), DataLoss
 // when journal or checkpoints are damaged.
-absl::StatusOr<RunStart> StartRun(RunFolder& folder, const RunStartOptions& options);
+absl::StatusOr<RunStart> StartRun(Storage& storage, const RunStartOptions& options);
 
 // Appends and syncs.
 absl::Status AppendRecords(Journal& journal, const std::vector<Record>& records);

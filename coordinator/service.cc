@@ -53,7 +53,7 @@ absl::StatusOr<std::unique_ptr<CoordinatorService>> CoordinatorService::Start(
 absl::Status CoordinatorService::Open() {
   ASSIGN_OR_RETURN(folder_, RunFolder::Open(options_.folder));
   ASSIGN_OR_RETURN(RunStart start,
-                   StartRun(*folder_, {.config = options_.config,
+                   StartRun(folder_->storage(), {.config = options_.config,
                                        .shape = options_.shape,
                                        .layout = options_.layout,
                                        .data_identity = options_.data_identity,

@@ -1,0 +1,216 @@
+#include "wan/sim/checkers/provenance.h"
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+
+#include "compression/block_codec.h"
+#include "compression/codec.h"
+#include "wan/sim/closed_form.h"
+
+namespace longhaul::sim {
+namespace {
+
+constexpr size_t kModelsKept = 64;
+constexpr double kSlack = 2e-5;  // float32 rounding over a few rounds; a move is 2e-3
+constexpr double kModelSlack = 1e-4;
+
+std::vector<float> Decode(const std::string& codec, const std::vector<std::string>& chunks,
+                          uint64_t elements) {
+  std::vector<float> values(elements);
+  if (chunks.size() == 1) FindCodec(*CodecByName(codec))->Decode(AsBytes(chunks[0]), values);
+  return values;
+}
+
+// Largest rounding error of a codec for values up to `most` in a block, relative to `most`.
+double RelativeError(const std::string& codec) {
+  if (codec == "float32") return 0;
+  if (codec == "bf16") return 1.0 / 256;
+  const double codes = codec == "int8" ? 127 : codec == "int4" ? 7 : 1;
+  return 0.5 / codes + 1.0 / 128;  // half a step, and the scale's own rounding
+}
+
+// |got - wanted| within the rounding of the codec.
+bool Close(const std::vector<double>& wanted, const std::vector<float>& got,
+           const std::string& codec) {
+  for (size_t first = 0; first < wanted.size(); first += kBlockValues) {
+    const size_t end = std::min(wanted.size(), first + kBlockValues);
+    double most = 0;
+    for (size_t i = first; i < end; ++i) most = std::max(most, std::fabs(wanted[i]));
+    const double limit = most * RelativeError(codec) + kSlack;
+    for (size_t i = first; i < end; ++i) {
+      if (!(std::fabs(wanted[i] - static_cast<double>(got[i])) <= limit)) return false;
+    }
+  }
+  return true;
+}
+
+bool Near(const std::vector<double>& wanted, std::span<const float> got) {
+  for (size_t i = 0; i < got.size(); ++i) {
+    if (!(std::fabs(wanted[i] - static_cast<double>(got[i])) < kModelSlack)) return false;
+  }
+  return true;
+}
+
+std::string Named(FragmentId fragment, Version version) {
+  return "version " + std::to_string(version.value) + " of fragment " +
+         std::to_string(fragment.value);
+}
+
+}  // namespace
+
+Provenance::Provenance(const RunConfig& config, const std::vector<FragmentLayout>& layout)
+    : config_(config) {
+  for (const FragmentLayout& f : layout) parts_.emplace_back().elements = f.elements;
+}
+
+uint64_t Provenance::committed_positions(FragmentId fragment) const {
+  return parts_.at(fragment.value).times.size();
+}
+
+void Provenance::OnCoded(size_t process, const ObjectInfo& object,
+                         const std::vector<std::string>& chunks) {
+  const uint64_t elements = Of(object.id.fragment).elements;
+  coded_[object.root] = {process, object.id, Decode(config_.sync.codec, chunks, elements)};
+}
+
+void Provenance::OnResidualLost(size_t process) {
+  std::erase_if(owed_, [&](const auto& entry) { return entry.first.first == process; });
+}
+
+void Provenance::OnPrepared(const ObjectInfo& aggregate, const std::vector<std::string>& chunks) {
+  Part& part = Of(aggregate.id.fragment);
+  part.aggregates[aggregate.root] = Decode(config_.sync.codec_down, chunks, part.elements);
+}
+
+void Provenance::OnRecord(const Record& record, const State&) {
+  if (const auto* r = std::get_if<GenerationStarted>(&record.body)) {
+    for (const ObjectInfo& o : r->snapshots) GoBack(o.id.fragment, o.id.version);
+  } else if (const auto* r = std::get_if<ContributionAccepted>(&record.body)) {
+    Of(r->object.id.fragment).claims[r->object.id.contribution] = {r->object.root, r->leases,
+                                                                   r->weight};
+  } else if (const auto* r = std::get_if<RoundClosed>(&record.body)) {
+    Of(r->fragment).included = r->closing.included;
+    Of(r->fragment).divisor = r->closing.divisor;
+  } else if (const auto* r = std::get_if<RoundCommitted>(&record.body)) {
+    Commit(r->commit);
+  } else if (const auto* r = std::get_if<RoundAborted>(&record.body)) {
+    Of(r->fragment).claims.clear();
+  }
+}
+
+void Provenance::GoBack(FragmentId fragment, Version version) {
+  Part& part = Of(fragment);
+  part.version = version;
+  part.claims.clear();
+  std::erase_if(part.times, [&](const auto& t) { return t.second > version; });
+  part.models.erase(part.models.upper_bound(version), part.models.end());
+}
+
+void Provenance::CheckContribution(FragmentId fragment, const Claim& claim, const Coded& coded) {
+  Part& part = Of(fragment);
+  const double beta = config_.sync.error_feedback;
+  Owed& owed = owed_[{coded.process, fragment}];
+  if (owed.values.empty() || owed.generation != coded.id.generation)
+    owed = {coded.id.generation, Values(part.elements)};
+  Values wanted(part.elements);
+  for (uint64_t i = 0; i < part.elements && beta > 0; ++i) wanted[i] = beta * owed.values[i];
+  for (const LeaseRange& l : claim.leases) {
+    for (uint64_t p = l.from; p < l.to; ++p) {
+      for (const Move& m : MovesOf(config_.run.seed, p, fragment, part.elements))
+        wanted[m.element] -= static_cast<double>(m.change);
+      if (part.times.emplace(p, part.version).second) continue;
+      ++twice_;
+      Complain("position " + std::to_string(p) + " is in the committed model twice, with " +
+               Named(fragment, part.version));
+    }
+  }
+  if (!Close(wanted, coded.decoded, config_.sync.codec)) {
+    Complain("a contribution of process " + std::to_string(coded.process) +
+             " that was included in " + Named(fragment, part.version) +
+             " does not contain what it claims");
+  }
+  for (uint64_t i = 0; i < part.elements && beta >= 0; ++i)
+    owed.values[i] = wanted[i] - static_cast<double>(coded.decoded[i]);
+}
+
+void Provenance::Commit(const CommitView& commit) {
+  Part& part = Of(commit.fragment);
+  part.version = commit.version;
+  Values mean(part.elements);
+  for (const ContributionId& id : part.included) {
+    const auto claim = part.claims.find(id);
+    const auto coded = claim == part.claims.end() ? coded_.end() : coded_.find(claim->second.root);
+    if (coded == coded_.end()) {
+      Complain("a contribution was included that no worker coded");
+      continue;
+    }
+    CheckContribution(commit.fragment, claim->second, coded->second);
+    for (uint64_t i = 0; i < part.elements; ++i) {
+      mean[i] += static_cast<double>(coded->second.decoded[i]) * claim->second.weight /
+                 static_cast<double>(part.divisor);
+    }
+  }
+  CheckAggregate(commit, mean);
+  part.claims.clear();
+  part.aggregates.clear();
+  // Every contribution to the version before is decided.
+  std::erase_if(coded_, [&](const auto& c) { return c.second.id.fragment == commit.fragment; });
+}
+
+void Provenance::CheckAggregate(const CommitView& commit, const Values& mean) {
+  Part& part = Of(commit.fragment);
+  const auto before = part.models.find(Version{commit.version.value - 1});
+  const auto aggregate = part.aggregates.find(commit.aggregate.root);
+  if (before == part.models.end() || aggregate == part.aggregates.end())
+    return Complain(Named(commit.fragment, commit.version) + " came from nowhere");
+  const double beta = config_.sync.error_feedback;
+  Values wanted = mean;
+  for (uint64_t i = 0; i < part.elements && beta > 0; ++i)
+    wanted[i] += beta * before->second.residual[i];
+  if (!Close(wanted, aggregate->second, config_.sync.codec_down)) {
+    Complain("the aggregate of " + Named(commit.fragment, commit.version) +
+             " is not the mean of what was included");
+  }
+  NextModel(commit, wanted, aggregate->second);
+}
+
+void Provenance::NextModel(const CommitView& commit, const Values& wanted,
+                           const std::vector<float>& delta) {
+  Part& part = Of(commit.fragment);
+  Model next = part.models.at(Version{commit.version.value - 1});
+  const double lr = std::bit_cast<float>(commit.outer_lr_bits);
+  const double mu = std::bit_cast<float>(commit.outer_momentum_bits);
+  for (uint64_t i = 0; i < part.elements; ++i) {
+    const double d = delta[i];
+    next.residual[i] = wanted[i] - d;
+    next.momentum[i] = mu * next.momentum[i] + d;
+    next.parameters[i] -= lr * (d + mu * next.momentum[i]);
+  }
+  part.models[commit.version] = std::move(next);
+  if (part.models.size() > kModelsKept) part.models.erase(part.models.begin());
+}
+
+void Provenance::OnReducer(const ReducerView& view, bool residual_reset) {
+  Part& part = Of(view.fragment);
+  auto it = part.models.find(view.version);
+  if (it == part.models.end()) {
+    // Version 0, or a version before all that is remembered.
+    Model& m = part.models[view.version];
+    m.parameters.assign(view.parameters.begin(), view.parameters.end());
+    m.momentum.assign(view.momentum.begin(), view.momentum.end());
+    m.residual.assign(part.elements, 0.0);
+    if (!view.residual.empty()) m.residual.assign(view.residual.begin(), view.residual.end());
+    return;
+  }
+  Model& m = it->second;
+  if (residual_reset) m.residual.assign(part.elements, 0.0);
+  if (Near(m.parameters, view.parameters) && Near(m.momentum, view.momentum) &&
+      Near(m.residual, view.residual)) {
+    return;
+  }
+  Complain("the reducer's " + Named(view.fragment, view.version) +
+           " is not what the committed aggregates lead to");
+}
+
+}  // namespace longhaul::sim

@@ -1,0 +1,115 @@
+#include "wan/sim/scenario.h"
+
+#include <algorithm>
+
+#include "common/rng.h"
+#include "model/parameter_table.h"
+
+namespace longhaul::sim {
+namespace {
+
+template <class T>
+T OneOf(Rng& rng, std::initializer_list<T> choices) {
+  return choices.begin()[rng.Below(choices.size())];
+}
+
+Duration Between(Rng& rng, Duration least, Duration most) {
+  return least + Duration(rng.Below(static_cast<uint64_t>((most - least).count()) + 1));
+}
+
+LlamaShape TinyShape(Rng& rng) {
+  const uint32_t hidden = OneOf<uint32_t>(rng, {4, 8});
+  return {.vocab_size = 8,
+          .hidden_size = hidden,
+          .intermediate_size = OneOf<uint32_t>(rng, {4, 8}),
+          .num_hidden_layers = static_cast<uint32_t>(1 + rng.Below(2)),
+          .num_attention_heads = 2,
+          .num_key_value_heads = 2};
+}
+
+RunConfig DrawConfig(Rng& rng) {
+  RunConfig c;
+  c.run.name = "sim";
+  c.run.seed = rng.Next();
+  c.run.rounds = rng.Chance(1, 4) ? static_cast<uint32_t>(5 + rng.Below(8)) : 1'000'000;
+  c.run.min_workers = static_cast<uint32_t>(1 + rng.Below(3));
+  c.run.patience = 0.001 * static_cast<double>(800 + rng.Below(1200));
+  c.data.sequence_length = 128;
+  c.train.optimizer = "toy";
+  c.train.per_device_train_batch_size = static_cast<uint32_t>(8 * (1 + rng.Below(2)));
+  c.sync.inner_steps = static_cast<uint32_t>(1 + rng.Below(5));
+  c.sync.fragments = rng.Chance(1, 2) ? 1 : static_cast<uint32_t>(2 + rng.Below(2));
+  c.sync.overlap_steps = static_cast<uint32_t>(rng.Below(c.sync.inner_steps + 1));
+  c.sync.codec = OneOf<const char*>(rng, {"float32", "bf16", "int8", "int8", "int4"});
+  c.sync.codec_down = OneOf<const char*>(rng, {"float32", "bf16", "int8", "int8", "int4"});
+  c.sync.error_feedback = OneOf<double>(rng, {-1.0, 0.5, 0.9, 1.0});
+  c.sync.outer_lr = OneOf<double>(rng, {0.5, 0.7, 1.0});
+  c.sync.outer_momentum = OneOf<double>(rng, {0.0, 0.6});
+  c.sync.weights = OneOf<const char*>(rng, {"tokens", "equal"});
+  c.round.quorum = OneOf<double>(rng, {0.34, 0.5, 0.75, 1.0});
+  c.round.carry = static_cast<uint32_t>(rng.Below(4));
+  c.round.grace = OneOf<double>(rng, {0.1, 0.5, 1.0});
+  c.checkpoint.every_rounds = static_cast<uint32_t>(1 + rng.Below(6));
+  c.checkpoint.keep = static_cast<uint32_t>(2 + rng.Below(2));
+  return c;
+}
+
+std::vector<FragmentLayout> LayoutOf(const LlamaShape& shape, uint32_t fragments) {
+  std::vector<TensorPlace> places;
+  for (const Parameter& p : MakeParameterTable(shape).parameters)
+    places.push_back({p.offset, p.elements, p.layer});
+  return MakeFragments(places, fragments);
+}
+
+Machine DrawMachine(Rng& rng, Duration step_time) {
+  Machine m;
+  m.link.delay = Between(rng, Milliseconds(5), Milliseconds(150));
+  m.link.jitter = Between(rng, Milliseconds(0), Milliseconds(50));
+  m.link.bytes_per_s = 20'000 << rng.Below(10);
+  m.step_time = step_time * static_cast<int64_t>(700 + rng.Below(900)) / 1000;
+  m.joins_at = rng.Chance(3, 4) ? Duration(0) : Between(rng, Seconds(0), Seconds(60));
+  return m;
+}
+
+}  // namespace
+
+Scenario DrawScenario(uint64_t seed) {
+  Rng rng(Draw(seed, {0x5ce9a}));
+  Scenario s;
+  s.seed = seed;
+  s.config = DrawConfig(rng);
+  s.shape = TinyShape(rng);
+  s.layout = LayoutOf(s.shape, s.config.sync.fragments);
+  s.positions = rng.Chance(1, 10) ? 200 + rng.Below(400) : 1'000'000;
+  const uint64_t machines =
+      std::max<uint64_t>(s.config.run.min_workers + 1, 2 + rng.Below(rng.Chance(1, 8) ? 20 : 8));
+  const Duration step_time = Between(rng, Milliseconds(200), Milliseconds(1500));
+  for (uint64_t i = 0; i < machines; ++i) s.machines.push_back(DrawMachine(rng, step_time));
+  s.faulty = Between(rng, Seconds(90), Seconds(300));
+  return s;
+}
+
+Duration ProgressBound(const Scenario& s, Duration round_limit) {
+  const double patience = s.config.run.patience;
+  Duration slowest{0};
+  uint64_t slowest_link = UINT64_MAX;
+  for (const Machine& m : s.machines) {
+    slowest = std::max(slowest, m.step_time);
+    slowest_link = std::min(slowest_link, m.link.bytes_per_s);
+  }
+  const auto patient = [&](Duration d) {
+    return Duration(static_cast<int64_t>(static_cast<double>(d.count()) * patience));
+  };
+  // A silent session must expire, the coordinator's restart moves deadlines, the open round may
+  // have to run into its limit, then everybody loads a state and trains one whole round; twice,
+  // because a round may have been opened just before the last of the lost was missed.
+  const Duration round = s.config.sync.inner_steps * (2 + s.config.round.carry) * slowest;
+  const Duration state(static_cast<int64_t>(64 * 1024) * 1'000'000'000 /
+                       static_cast<int64_t>(slowest_link));
+  // Silence may be frozen for three times its limit; a closed round has several attempts.
+  const Duration once =
+      patient(Seconds(10 + 10 + 30)) + 4 * round_limit + round + state + Seconds(30);
+  return 2 * once + Seconds(30);
+}
+
+}  // namespace longhaul::sim

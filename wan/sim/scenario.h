@@ -1,0 +1,39 @@
+// What one seed simulates: the run's configuration, the machines and how long faults last.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "common/time.h"
+#include "model/llama.h"
+#include "proto/run_config.h"
+#include "sync/fragments.h"
+#include "wan/sim/network.h"
+
+namespace longhaul::sim {
+
+struct Machine {
+  LinkShape link;
+  Duration step_time{0};            // of one inner step
+  uint32_t clock_per_mille = 1000;  // how fast its clock runs
+  Duration joins_at{0};
+};
+
+struct Scenario {
+  uint64_t seed = 0;
+  RunConfig config;
+  LlamaShape shape;
+  std::vector<FragmentLayout> layout;
+  uint64_t positions = 0;
+  std::vector<Machine> machines;
+  Duration faulty{0};  // faults happen for this long, then they stop
+};
+
+// Everything is a function of the seed. Tiny models and short rounds: a seed costs milliseconds.
+Scenario DrawScenario(uint64_t seed);
+
+// How long a healthy run may take from now to its next committed round, whatever state the faults
+// left it in; `round_limit` is the time limit of the round that is open, 0 if none.
+Duration ProgressBound(const Scenario& scenario, Duration round_limit);
+
+}  // namespace longhaul::sim

@@ -1,0 +1,116 @@
+// One simulated run: a coordinator, workers, links and a disk in one thread on virtual time, and
+// what goes wrong. First faults happen and nothing may be lost, repeated or said too early; then
+// they stop, and the run must go on within a bound. A function of its options alone.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "wan/sim/checkers/ledger_twin.h"
+#include "wan/sim/checkers/provenance.h"
+#include "wan/sim/checkers/replicas.h"
+#include "wan/sim/coordinator_process.h"
+#include "wan/sim/worker_process.h"
+
+namespace longhaul::sim {
+
+struct WorldOptions {
+  uint64_t seed = 0;
+  uint64_t faults_off = 0;           // mask of FaultBit: kinds that must not happen
+  uint32_t length_per_mille = 1000;  // of the faulty phase: shorter for shrinking
+  PlantedBug planted = PlantedBug::kNone;
+  Trace::Sink trace;  // empty: no text
+};
+
+struct WorldResult {
+  uint64_t seed = 0;
+  uint64_t trace_hash = 0;
+  std::vector<Violation> violations;
+  FaultCounts faults{};
+  Duration simulated{0};
+  uint64_t actions = 0;
+  uint64_t leases = 0;
+  uint64_t commits = 0;
+  uint64_t committed = 0;  // positions, summed over fragments
+  uint64_t lost = 0;       // committed in the ledger, but not in the model
+  uint64_t twice = 0;
+  uint64_t restarts = 0;  // of the coordinator
+  bool refused = false;   // the coordinator found damage that cannot be repaired, and said so
+  bool finished = false;  // all rounds were done
+};
+
+class World {
+ public:
+  explicit World(WorldOptions options);
+  WorldResult Run();
+
+ private:
+  struct MachineState {
+    WorkerKey key;
+    size_t process = SIZE_MAX;  // the newest one
+    bool gone = false;          // nobody will start a process here again
+  };
+
+  void AddWatchers();
+  void Complain(const std::string& checker, const std::string& what);
+  void CollectComplaints();
+  // Coordinator.
+  void StartCoordinator(bool power_lost);
+  void CoordinatorDied(Death how, const absl::Status& status);
+  void StartFailed(const absl::Status& status);
+  bool Excusable(const absl::Status& status) const;
+  CoordinatorProcess& coordinator() { return *lives_.back(); }
+  bool coordinator_alive() const { return !lives_.empty() && lives_.back()->alive(); }
+  // Workers.
+  void StartWorker(size_t machine);
+  void WorkerExited(size_t process, const ExitWorker& exit);
+  WorkerProcess* LiveWorkerOn(size_t machine);
+  void Deliver(size_t machine, Direction direction, Packet&& packet);
+  // Faults over time.
+  void PlanFaults();
+  void Plan(FaultKind kind, Duration mean, void (World::*happen)());
+  size_t Victim(FaultKind kind);
+  void KillWorker();
+  void PauseWorker();
+  void SlowWorker();
+  void WorkerLeaves();
+  void StartTwin();
+  void Partition();
+  void OneWayPartition();
+  void Swizzle();
+  void SlowLink();
+  void RollBack();
+  void DriftClocks();
+  // Phases.
+  void Calm();
+  bool CaughtUp(const std::vector<Version>& target);
+  bool DataIsUsedUp() const;
+  void CheckEnd();
+  WorldResult MakeResult();
+
+  const WorldOptions options_;
+  Scenario scenario_;
+  EventQueue queue_;
+  Faults faults_;
+  Trace trace_;
+  SimulatedDisk disk_;
+  Network network_;
+  Watchers watchers_;
+  Replicas* replicas_ = nullptr;
+  LedgerTwin* ledger_ = nullptr;
+  Provenance* provenance_ = nullptr;
+  std::unique_ptr<History> history_;
+  std::vector<std::unique_ptr<CoordinatorProcess>> lives_;
+  std::vector<std::unique_ptr<WorkerProcess>> processes_;
+  std::vector<MachineState> machines_;
+  std::string run_id_;
+  std::string roll_back_to_;
+  std::vector<Violation> violations_;
+  bool ended_ = false;
+  bool finished_ = false;
+  bool refused_ = false;
+};
+
+}  // namespace longhaul::sim

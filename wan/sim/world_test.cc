@@ -1,0 +1,43 @@
+#include "wan/sim/world.h"
+
+#include <gtest/gtest.h>
+
+namespace longhaul::sim {
+namespace {
+
+WorldResult RunSeed(uint64_t seed, uint64_t off = 0) {
+  return World({.seed = seed, .faults_off = off}).Run();
+}
+
+std::string Text(const WorldResult& r) {
+  std::string text;
+  for (const Violation& v : r.violations)
+    text += TimeText(v.when) + " " + v.checker + ": " + v.what + "\n";
+  return text;
+}
+
+TEST(World, WithoutFaultsRoundsAreCommitted) {
+  for (uint64_t seed = 1; seed <= 5; ++seed) {
+    const WorldResult r = RunSeed(seed, ~uint64_t{0});
+    EXPECT_EQ(Text(r), "");
+    EXPECT_GT(r.commits, 3u) << "seed " << seed;
+  }
+}
+
+TEST(World, NoSeedViolatesAnything) {
+  uint64_t faults = 0;
+  for (uint64_t seed = 1; seed <= 40; ++seed) {
+    const WorldResult r = RunSeed(seed);
+    EXPECT_EQ(Text(r), "") << "seed " << seed;
+    for (uint64_t n : r.faults) faults += n;
+  }
+  EXPECT_GT(faults, 2000u);
+}
+
+TEST(World, TheSameSeedHasTheSameHistory) {
+  EXPECT_EQ(RunSeed(3).trace_hash, RunSeed(3).trace_hash);
+  EXPECT_NE(RunSeed(3).trace_hash, RunSeed(4).trace_hash);
+}
+
+}  // namespace
+}  // namespace longhaul::sim
