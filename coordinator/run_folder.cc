@@ -286,7 +286,7 @@ absl::StatusOr<State> Replay(const Journal::Opened& opened) {
 
 absl::StatusOr<RunStart> StartRun(Storage& storage, const RunStartOptions& options) {
   RunStart start;
-  ASSIGN_OR_RETURN(Journal::Opened opened, Journal::Open(storage));
+  ASSIGN_OR_RETURN(Journal::Opened opened, Journal::Open(storage, options.journal));
   for (const std::string& problem : opened.set_aside) LogWarning(problem);
   start.restarted = !opened.empty();
   if (opened.cut_bytes > 0) {

@@ -80,6 +80,7 @@ struct RunStartOptions {
   uint64_t positions = 0;   // size of the ledger: training samples times data epochs
   std::string resume_from;  // a checkpoint folder anywhere; "" = continue, or begin
   std::string resume_path;  // the same, a path inside the run's storage
+  JournalOptions journal;
   uint64_t random_run = 0;  // random numbers, used when a run or a generation begins
   uint64_t random_generation = 0;
   // May be empty. Each record that the start itself decides, before it is journaled, and the state

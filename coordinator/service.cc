@@ -62,6 +62,8 @@ absl::Status CoordinatorService::Open() {
                                        .random_run = Draw(options_.random, {1}),
                                        .random_generation = Draw(options_.random, {2})}));
   journal_ = std::move(start.journal);
+  // Every life begins with a record of its own, so its messages come after those of earlier lives.
+  sequence_ = journal_->last_sequence() << 32;
   restarted_ = start.restarted;
   run_id_ = start.state.run_id;
   generation_ = start.state.generation;

@@ -21,6 +21,7 @@ absl::Status CoordinatorProcess::Start() {
                                 .layout = scenario.layout,
                                 .positions = scenario.positions,
                                 .resume_path = options_.roll_back_to,
+                                .journal = scenario.journal,
                                 .random_run = Draw(scenario.seed, {1}),
                                 .random_generation = Draw(scenario.seed, {2, options_.life})};
   start_options.on_decision = [&](const State& before, const Record& record) {
@@ -31,6 +32,7 @@ absl::Status CoordinatorProcess::Start() {
   if (!std::exchange(recovered, true)) history.Recovered(start.state);
   history.Written();
   journal_ = std::move(start.journal);
+  sequence_ = journal_->last_sequence() << 32;
   run_id_ = start.state.run_id;
   generation_ = start.state.generation;
   epoch_ = start.state.now;
@@ -238,7 +240,12 @@ bool CoordinatorProcess::Journal(const std::vector<Record>& records) {
     return false;
   }
   options_.history->Written();
-  return true;
+  if (journal_->snapshot_due()) {
+    if (!Survives()) return false;
+    // A failure costs nothing but a longer restart.
+    (void)journal_->StoreSnapshot(EncodeState(core_->state()));
+  }
+  return alive_;
 }
 
 void CoordinatorProcess::Answer(const Reply& reply) {

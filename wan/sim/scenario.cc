@@ -85,6 +85,8 @@ Scenario DrawScenario(uint64_t seed) {
       std::max<uint64_t>(s.config.run.min_workers + 1, 2 + rng.Below(rng.Chance(1, 8) ? 20 : 8));
   const Duration step_time = Between(rng, Milliseconds(200), Milliseconds(1500));
   for (uint64_t i = 0; i < machines; ++i) s.machines.push_back(DrawMachine(rng, step_time));
+  s.journal.segment_bytes = 2'000 << rng.Below(8);
+  s.journal.snapshot_bytes = 4'000 << rng.Below(8);
   s.faulty = Between(rng, Seconds(90), Seconds(300));
   return s;
 }

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "common/time.h"
+#include "coordinator/journal.h"
 #include "model/llama.h"
 #include "proto/run_config.h"
 #include "sync/fragments.h"
@@ -25,6 +26,7 @@ struct Scenario {
   LlamaShape shape;
   std::vector<FragmentLayout> layout;
   uint64_t positions = 0;
+  JournalOptions journal;
   std::vector<Machine> machines;
   Duration faulty{0};  // faults happen for this long, then they stop
 };

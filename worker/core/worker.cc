@@ -111,7 +111,7 @@ struct WorkerHandler {
   }
   void operator()(const JobDone&) { --w.jobs_; }
   void operator()(const LeaveWanted& e) {
-    if (w.session_.value == 0) return Exit(true, std::nullopt, e.reason);
+    if (w.session() == SessionId{0}) return Exit(true, std::nullopt, e.reason);
     const bool nothing = w.jobs_ == 0 && !w.AnyProgress();
     (e.hand_in && !nothing ? w.finishing_ : w.leaving_) = true;
     w.effects_.messages.push_back(Leave{e.reason, !w.leaving_});
@@ -124,16 +124,17 @@ struct WorkerHandler {
 
   // ---- messages ----
   void Receive(const WorkerReceived& e, const Welcome& welcome) {
-    if (welcome.process != w.identity_.process) return;
+    if (welcome.process != w.identity_.process || e.sequence <= w.welcome_sequence_) return;
     const bool new_generation = w.welcome_ && e.generation != w.generation_;
     const bool new_session = welcome.session != w.session_;
     w.generation_ = e.generation;
     w.session_ = welcome.session;
     w.welcome_ = welcome;
-    w.assignment_sequence_ = e.sequence;  // a restarted coordinator counts anew
+    w.joining_ = false;
+    w.welcome_sequence_ = e.sequence;
+    w.assignment_sequence_ = std::max(w.assignment_sequence_, e.sequence);
     if (new_session) {
       w.assignment_.reset();
-      w.sequence_ = 0;
       w.rejoining_ = false;
       for (Worker::Part& part : w.parts_) {
         if (part.sent) part.sent->progress = {};  // its data went back with the old session
@@ -207,10 +208,10 @@ struct WorkerHandler {
       return Exit(done, refused.code, refused.reason);
     }
     if (w.leaving_ || w.finishing_) return Exit(true, std::nullopt, "left");
-    if (w.session_.value == 0) return;  // already joining again
-    w.session_ = SessionId{0};
-    w.rejoining_ = false;
-    w.assignment_.reset();
+    if (w.session() == SessionId{0}) return;  // already joining again
+    // A refusal may be about something older. What we have stays until a Welcome names another
+    // session: as long as ours lives, the coordinator counts on it.
+    w.joining_ = true;
     w.effects_.reason = refused.reason;
     w.SayHello();
   }
@@ -246,7 +247,7 @@ std::vector<FragmentState> Worker::states() const {
 }
 
 void Worker::Announce() {
-  if (session_.value == 0) return SayHello();
+  if (session() == SessionId{0}) return SayHello();
   if (leaving_) return effects_.messages.push_back(Leave{"leaving"});
   if (rejoining_) return effects_.messages.push_back(Leave{"starting again"});
   if (finishing_) effects_.messages.push_back(Leave{"finishing", /*hand_in=*/true});
@@ -305,7 +306,8 @@ void Worker::CheckHash(Part& part) {
 }
 
 void Worker::Decide() {
-  if (!assignment_ || !data_ || session_.value == 0 || leaving_ || rejoining_ || jobs_ > 0) return;
+  if (!assignment_ || !data_ || session() == SessionId{0} || leaving_ || rejoining_ || jobs_ > 0)
+    return;
   if (DecideSent() || DecideVersion() || rejoining_) return;
   for (uint64_t i = 0; i < parts_.size(); ++i) {
     if (DecideContribution(parts_[i], FragmentId{i})) return;

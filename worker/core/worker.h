@@ -143,7 +143,7 @@ class Worker {
   WorkerEffects Step(const WorkerEvent& event);
 
   // For the envelope and the heartbeat.
-  SessionId session() const { return session_; }
+  SessionId session() const { return joining_ ? SessionId{0} : session_; }  // 0: none now
   Generation generation() const { return generation_; }
   std::vector<FragmentState> states() const;  // of the fragments that are loaded
   const std::optional<Assignment>& assignment() const { return assignment_; }
@@ -210,19 +210,22 @@ class Worker {
   const WorkerIdentity identity_;
   WorkerEffects effects_;
 
-  SessionId session_;
+  SessionId session_;       // 0 before the first Welcome
+  bool joining_ = false;    // told that it is over: asking which one is ours
   Generation generation_;
   std::optional<Welcome> welcome_;
   bool data_asked_ = false;
   std::optional<DataLoaded> data_;
   std::optional<Assignment> assignment_;
+  // What was overtaken on its way is not taken: the coordinator's numbers grow over its lives.
+  uint64_t welcome_sequence_ = 0;
   uint64_t assignment_sequence_ = 0;
 
   int jobs_ = 0;                      // trainer jobs that were started and have not answered
   std::vector<Part> parts_;           // by fragment; empty before the first Assignment
   std::optional<ObjectInfo> wanted_;  // being fetched
   std::optional<ObjectId> here_;      // fetched, not used yet
-  uint64_t sequence_ = 0;             // of contributions
+  uint64_t sequence_ = 0;             // of contributions; never used again in this process
   std::optional<std::vector<LeaseRange>> stepping_;  // what the running step trains on
   bool void_step_ = false;                           // the running step trains on void progress
   std::map<RequestId, RequestDone> answers_;  // bounded by kMaxRequestsPerMessage open requests
