@@ -105,6 +105,7 @@ void ToProto(const Welcome& in, wire::Welcome* out) {
   out->set_parameters(in.parameters);
   out->set_heartbeat_every_ns(static_cast<uint64_t>(in.heartbeat_every.count()));
   out->set_silence_limit_ns(static_cast<uint64_t>(in.silence_limit.count()));
+  out->set_keep_residual(in.keep_residual);
 }
 
 absl::Status FromProto(const wire::Welcome& in, Welcome* out) {
@@ -114,6 +115,7 @@ absl::Status FromProto(const wire::Welcome& in, Welcome* out) {
   RETURN_IF_ERROR(FixedFromBytes(in.data_identity(), &out->data_identity));
   out->parameters = in.parameters();
   RETURN_IF_ERROR(DurationFromProto(in.heartbeat_every_ns(), &out->heartbeat_every));
+  out->keep_residual = in.keep_residual();
   return DurationFromProto(in.silence_limit_ns(), &out->silence_limit);
 }
 

@@ -32,6 +32,8 @@ void ToProto(const Hello& in, wire::Hello* out) {
   out->set_toy(in.toy);
   out->set_data_identity(BytesOf(in.data_identity));
   out->set_data_origin(in.data_origin);
+  ToProto(in.saved_generation, out->mutable_saved_generation());
+  ListToProto(in.saved_included, out->mutable_saved_included());
 }
 
 absl::Status FromProto(const wire::Hello& in, Hello* out) {
@@ -43,7 +45,8 @@ absl::Status FromProto(const wire::Hello& in, Hello* out) {
   out->toy = in.toy();
   RETURN_IF_ERROR(FixedFromBytes(in.data_identity(), &out->data_identity));
   out->data_origin = in.data_origin();
-  return absl::OkStatus();
+  RETURN_IF_ERROR(FromProto(in.saved_generation(), &out->saved_generation));
+  return ListFromProto(in.saved_included(), kMaxFragmentsPerMessage, &out->saved_included);
 }
 
 void ToProto(const Heartbeat& in, wire::Heartbeat* out) {

@@ -75,6 +75,10 @@ struct Hello {
   Digest data_identity{};  // all zero: not known yet
   std::string
       data_origin;  // what the worker holds, for messages ("built-in wheel text, 8,000,000 bytes")
+  // Of the worker's own snapshot from an earlier process: its residual accounts for everything up to
+  // these contributions, one per fragment (session 0: none was included). Empty: no snapshot.
+  Generation saved_generation;
+  std::vector<ContributionId> saved_included;
   auto operator<=>(const Hello&) const = default;
 };
 
@@ -200,6 +204,7 @@ struct Welcome {
   uint64_t parameters = 0;  // of the whole model
   Duration heartbeat_every{0};
   Duration silence_limit{0};  // after this long without our answer, reconnect
+  bool keep_residual = false;  // the snapshot that Hello named is still right
   auto operator<=>(const Welcome&) const = default;
 };
 

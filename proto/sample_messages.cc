@@ -50,11 +50,13 @@ Welcome SampleWelcome() {
   w.parameters = 1'234'567;
   w.heartbeat_every = Milliseconds(500);
   w.silence_limit = Seconds(20);
+  w.keep_residual = true;
   return w;
 }
 
 std::vector<Message> SampleBodies() {
-  Hello hello{{5, 6}, "garage", "0.1.0", 32'000'000'000, 16, true, Filled<32>(50), "corpus.txt"};
+  Hello hello{{5, 6}, "garage",       "0.1.0",      32'000'000'000, 16,
+              true,   Filled<32>(50), "corpus.txt", {3, 9},         {{{4}, 2}}};
   Heartbeat beat{{{{1}, {40}, Filled<32>(3)}}, 300, 7'000'000, 9'000'000, 2.5, 1000, 2000};
   ContributionReady ready{SampleObject(ObjectKind::kContribution),
                           {13},

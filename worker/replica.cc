@@ -76,6 +76,13 @@ void Replica::SetLocal(uint64_t at, std::span<const float> values) {
   });
 }
 
+absl::Status Replica::SetResidual(std::vector<float> residual) {
+  if (!residual.empty() && residual.size() != layout_.elements)
+    return absl::InvalidArgumentError("a residual of the wrong size");
+  if (options_.residual_decay >= 0) residual_ = std::move(residual);
+  return absl::OkStatus();
+}
+
 absl::Status Replica::Load(Version version, std::vector<std::string>&& chunks) {
   const ScopedFloatMode mode;
   const uint64_t elements = layout_.elements;

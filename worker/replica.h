@@ -63,6 +63,9 @@ class Replica {
   void ResetProgress(bool residual);
 
   FragmentState state() const;
+  std::span<const float> residual() const { return residual_; }  // empty: zero
+  // From a snapshot, before Load. InvalidArgument: another size.
+  absl::Status SetResidual(std::vector<float> residual);
   const std::vector<float>& parameters() const { return parameters_; }
 
  private:

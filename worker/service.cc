@@ -29,12 +29,21 @@ int64_t MonotonicNs() {
 }  // namespace
 
 WorkerService::WorkerService(Options options) : options_(std::move(options)) {
-  core_ = std::make_unique<Worker>(WorkerIdentity{.process = options_.process,
-                                                  .name = options_.name,
-                                                  .software = "longhaul 0.1.0",
-                                                  .memory_bytes = options_.memory_bytes,
-                                                  .threads = options_.threads,
-                                                  .toy = options_.toy});
+  WorkerIdentity identity{.process = options_.process,
+                          .name = options_.name,
+                          .software = "longhaul 0.1.0",
+                          .memory_bytes = options_.memory_bytes,
+                          .threads = options_.threads,
+                          .toy = options_.toy};
+  if (!options_.snapshot_folder.empty()) {
+    if (auto storage = OpenFileStorage(options_.snapshot_folder); storage.ok()) {
+      auto snapshot = ReadWorkerSnapshot(**storage, kSnapshotFile);
+      if (snapshot.ok()) snapshot_ = std::move(*snapshot);
+      if (absl::IsDataLoss(snapshot.status())) LogWarning(std::string(snapshot.status().message()));
+    }
+  }
+  if (snapshot_) identity.saved = snapshot_->saved;
+  core_ = std::make_unique<Worker>(identity);
 }
 
 WorkerService::~WorkerService() {
@@ -295,7 +304,8 @@ void WorkerService::Load(const LoadData& load) {
   layout_ = options_.make_layout(load.config);
   codec_up_ = static_cast<uint32_t>(*CodecByName(load.config.sync.codec));
   training_ = std::make_unique<TrainingThread>(
-      TrainingThread::Options{load.config, std::move(*trainer), std::move(corpus), layout_},
+      TrainingThread::Options{load.config, std::move(*trainer), std::move(corpus), layout_,
+                              options_.snapshot_folder, std::exchange(snapshot_, std::nullopt)},
       [this](WorkerEvent event, Chunks chunks) {
         events_.Push(ShellEvent(Answer{std::move(event), std::move(chunks)}));
       });

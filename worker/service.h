@@ -42,7 +42,10 @@ class WorkerService {
     uint32_t threads = 1;
     uint64_t memory_bytes = 0;
     uint64_t uplink_bytes_per_s = 0;  // 0: no cap
-    Duration give_up{0};              // without ever having joined; 0: never
+    // Where residual and inner state are kept for a later process; "": nowhere. One worker's, of
+    // one run.
+    std::string snapshot_folder;
+    Duration give_up{0};  // without ever having joined; 0: never
     bool toy = false;
     // Finds the run's data by its identity; null for the toy trainer. On the loop's thread, once.
     std::function<absl::StatusOr<std::shared_ptr<const Corpus>>(const RunConfig&,
@@ -120,6 +123,7 @@ class WorkerService {
   void Fail(absl::Status status);
 
   const Options options_;
+  std::optional<WorkerSnapshot> snapshot_;  // of an earlier process
   std::unique_ptr<Worker> core_;
   BoundedQueue<ShellEvent> events_{kMaxWorkerEvents};
   std::unique_ptr<TrainingThread> training_;

@@ -9,6 +9,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -38,6 +39,12 @@ class Trainer {
   virtual void GetParameters(uint64_t offset, std::span<float> out) const = 0;
   // Forgets the inner optimizer's state (moments).
   virtual void ResetInnerState() = 0;
+  // The inner optimizer's state as bytes, and back; InvalidArgument when the bytes are not of this
+  // trainer. Empty: there is none.
+  virtual std::string SaveInnerState() const { return ""; }
+  virtual absl::Status LoadInnerState(std::string_view bytes) {
+    return bytes.empty() ? absl::OkStatus() : absl::InvalidArgumentError("no inner state is known");
+  }
   // One inner step. The loss may be not finite: the caller decides what follows.
   virtual absl::StatusOr<StepOutput> Step(const StepInput& input) = 0;
   // Mean loss of `values` (not of θ) over whole validation samples, `tokens` as in StepInput.

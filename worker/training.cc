@@ -27,6 +27,8 @@ TrainingThread::TrainingThread(Options options, Post post)
       trainer_(std::move(options.trainer)),
       corpus_(std::move(options.corpus)),
       layout_(std::move(options.layout)),
+      snapshot_folder_(std::move(options.snapshot_folder)),
+      snapshot_(std::move(options.snapshot)),
       post_(std::move(post)) {
   for (uint64_t i = 0; i < layout_.size(); ++i) {
     replicas_.push_back(
@@ -124,6 +126,33 @@ void TrainingThread::Do(const ResetProgress& job, const Fetched&) {
 
 void TrainingThread::Do(const UnloadFragment& job, const Fetched&) {
   Part(job.fragment).Unload();
+  post_(JobDone{}, nullptr);
+}
+
+// A snapshot that cannot be written or used costs the next process its residual, nothing else.
+void TrainingThread::Do(const SaveSnapshot& job, const Fetched&) {
+  absl::Status status;
+  if (!snapshot_folder_.empty()) {
+    auto storage = OpenFileStorage(snapshot_folder_);
+    std::vector<std::span<const float>> residuals;
+    for (const auto& replica : replicas_) residuals.push_back(replica->residual());
+    status = storage.ok() ? WriteWorkerSnapshot(**storage, kSnapshotFile, job, residuals,
+                                                trainer_->SaveInnerState())
+                          : storage.status();
+  }
+  if (!status.ok()) LogWarning("no snapshot: " + std::string(status.message()));
+  post_(JobDone{}, nullptr);
+}
+
+void TrainingThread::Do(const LoadSnapshot&, const Fetched&) {
+  absl::Status status;
+  if (snapshot_ && snapshot_->residuals.size() == replicas_.size()) {
+    for (size_t i = 0; i < replicas_.size(); ++i)
+      status.Update(replicas_[i]->SetResidual(std::move(snapshot_->residuals[i])));
+    status.Update(trainer_->LoadInnerState(snapshot_->inner_state));
+  }
+  snapshot_.reset();
+  if (!status.ok()) LogWarning("snapshot not used: " + std::string(status.message()));
   post_(JobDone{}, nullptr);
 }
 

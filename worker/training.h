@@ -5,6 +5,7 @@
 #include <atomic>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <span>
 #include <string>
 #include <thread>
@@ -15,6 +16,7 @@
 #include "sharding/order/order.h"
 #include "worker/core/worker.h"
 #include "worker/replica.h"
+#include "worker/snapshot.h"
 #include "worker/trainer.h"
 
 namespace longhaul {
@@ -29,6 +31,8 @@ class TrainingThread {
     std::unique_ptr<Trainer> trainer;
     std::shared_ptr<const Corpus> corpus;  // null: the toy trainer, which needs none
     std::vector<FragmentLayout> layout;
+    std::string snapshot_folder;             // of this worker's own snapshot; "": none is kept
+    std::optional<WorkerSnapshot> snapshot;  // that an earlier process left
   };
   // An answer for the core; `chunks` with ContributionCoded only. Called on the trainer thread.
   using Post = std::function<void(WorkerEvent, Chunks)>;
@@ -62,6 +66,8 @@ class TrainingThread {
   void Do(const ResolveContribution& job, const Fetched& fetched);
   void Do(const ResetProgress& job, const Fetched& fetched);
   void Do(const UnloadFragment& job, const Fetched& fetched);
+  void Do(const SaveSnapshot& job, const Fetched& fetched);
+  void Do(const LoadSnapshot& job, const Fetched& fetched);
   void Do(const RunRequest& job, const Fetched& fetched);
   template <class T>
   void Do(const T&, const Fetched&) {}  // not a trainer job
@@ -77,6 +83,8 @@ class TrainingThread {
   const std::shared_ptr<const Corpus> corpus_;
   std::unique_ptr<SampleOrder> order_;
   const std::vector<FragmentLayout> layout_;
+  const std::string snapshot_folder_;
+  std::optional<WorkerSnapshot> snapshot_;
   std::vector<std::unique_ptr<Replica>> replicas_;  // by fragment
   std::vector<float> global_;                       // of Global; only with several fragments
   const Post post_;

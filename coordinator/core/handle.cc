@@ -97,8 +97,21 @@ struct EventHandler {
                                             .data_identity = s.data_identity,
                                             .parameters = s.parameters(),
                                             .heartbeat_every = kHeartbeatEvery,
-                                            .silence_limit = SilenceLimit()}});
+                                            .silence_limit = SilenceLimit(),
+                                            .keep_residual = KeepsResidual(e)}});
     c.Notify(session);
+  }
+
+  // A new process may keep the residual of its own snapshot only if no contribution sent after it
+  // was or can still be included (DESIGN 5).
+  bool KeepsResidual(const HelloEvent& e) const {
+    const std::vector<ContributionId>& included = s.workers.at(e.key).included;
+    if (e.hello.saved_generation != s.generation || e.hello.saved_included != included)
+      return false;
+    return std::none_of(s.fragments.begin(), s.fragments.end(), [&](const Fragment& f) {
+      return f.round && std::any_of(f.round->contributions.begin(), f.round->contributions.end(),
+                                    [&](const auto& c) { return c.second.key == e.key; });
+    });
   }
 
   void operator()(const LeaveEvent& e) {

@@ -60,6 +60,7 @@ struct WorkerHandler {
   }
   void operator()(const DataLoaded& e) {
     w.data_ = e;
+    if (w.welcome_ && w.welcome_->keep_residual) w.Start(LoadSnapshot{});
     w.SayHello();  // the coordinator checks the identity, too
   }
   void operator()(const ObjectFetched& e) {
@@ -228,6 +229,8 @@ WorkerEffects Worker::Step(const WorkerEvent& event) {
 }
 
 void Worker::SayHello() {
+  // Asked about once: what a later session may keep is in memory.
+  const SaveSnapshot saved = data_asked_ || !identity_.saved ? SaveSnapshot{} : *identity_.saved;
   effects_.messages.push_back(Hello{.process = identity_.process,
                                     .name = identity_.name,
                                     .software = identity_.software,
@@ -235,7 +238,9 @@ void Worker::SayHello() {
                                     .threads = identity_.threads,
                                     .toy = identity_.toy,
                                     .data_identity = data_ ? data_->identity : Digest{},
-                                    .data_origin = data_ ? data_->origin : ""});
+                                    .data_origin = data_ ? data_->origin : "",
+                                    .saved_generation = saved.generation,
+                                    .saved_included = saved.included});
 }
 
 std::vector<FragmentState> Worker::states() const {
@@ -312,7 +317,8 @@ void Worker::Decide() {
   for (uint64_t i = 0; i < parts_.size(); ++i) {
     if (DecideContribution(parts_[i], FragmentId{i})) return;
   }
-  DecideRequest() || DecideStep();
+  if (DecideSnapshot() || DecideRequest()) return;
+  DecideStep();
   DecideLeave();
 }
 
@@ -429,6 +435,23 @@ bool Worker::DecideRequest() {
     return true;
   }
   return false;
+}
+
+// Saved when nothing is undecided: then the residual accounts for exactly what was included so far.
+bool Worker::DecideSnapshot() {
+  uint64_t steps = 0;
+  for (const Part& part : parts_) {
+    if (!part.state || part.travels()) return false;
+    steps += part.state->version.value;
+  }
+  const bool leaves = finishing_ && !AnyProgress() && steps > saved_steps_;
+  if (!leaves && steps < saved_steps_ + kSnapshotSteps * parts_.size()) return false;
+  saved_steps_ = steps;
+  SaveSnapshot save{generation_, {}};
+  for (const OutcomeView& outcome : assignment_->outcomes)
+    save.included.push_back(outcome.included);
+  Start(std::move(save));
+  return true;
 }
 
 // A planned leave is over when nothing that was trained is left to be decided.

@@ -106,6 +106,12 @@ struct ResetProgress {       // θ = θ̄ on all fragments; answer: JobDone
   bool inner_state = false;  // moments too
   bool residual = false;     // error feedback too, and forget what was sent (a new generation)
 };
+// Residual and inner state to or from this worker's own disk; answer: JobDone.
+struct SaveSnapshot {
+  Generation generation;
+  std::vector<ContributionId> included;  // what the residual accounts for, per fragment
+};
+struct LoadSnapshot {};
 struct UnloadFragment {  // give back the memory: a snapshot will be loaded; answer: JobDone
   FragmentId fragment;
 };
@@ -117,15 +123,18 @@ struct ExitWorker {
   std::optional<RefusalCode> refusal;
   std::string reason;
 };
-using WorkerRequest = std::variant<LoadData, FetchObject, StopFetching, LoadState, ApplyCommit,
-                                   TrainStep, CodeContribution, ResolveContribution, ResetProgress,
-                                   UnloadFragment, RunRequest, ExitWorker>;
+using WorkerRequest =
+    std::variant<LoadData, FetchObject, StopFetching, LoadState, ApplyCommit, TrainStep,
+                 CodeContribution, ResolveContribution, ResetProgress, UnloadFragment, SaveSnapshot,
+                 LoadSnapshot, RunRequest, ExitWorker>;
 
 struct WorkerEffects {
   std::vector<Message> messages;  // to the coordinator, in order
   std::vector<WorkerRequest> requests;
   std::string reason;  // for people: what just changed; mostly empty
 };
+
+inline constexpr uint64_t kSnapshotSteps = 10;  // outer steps per fragment between own snapshots
 
 struct WorkerIdentity {
   ProcessId process;
@@ -134,6 +143,8 @@ struct WorkerIdentity {
   uint64_t memory_bytes = 0;
   uint32_t threads = 0;
   bool toy = false;
+  // Of the snapshot that an earlier process left; nothing: there is none.
+  std::optional<SaveSnapshot> saved;
 };
 
 class Worker {
@@ -186,6 +197,7 @@ class Worker {
   bool DecideContribution(Part& part, FragmentId fragment);
   bool DecideRequest();
   bool DecideStep();
+  bool DecideSnapshot();
   void DecideLeave();
   void Start(WorkerRequest job);
   // What a fragment needs next to get to the newest version.
@@ -210,8 +222,8 @@ class Worker {
   const WorkerIdentity identity_;
   WorkerEffects effects_;
 
-  SessionId session_;       // 0 before the first Welcome
-  bool joining_ = false;    // told that it is over: asking which one is ours
+  SessionId session_;     // 0 before the first Welcome
+  bool joining_ = false;  // told that it is over: asking which one is ours
   Generation generation_;
   std::optional<Welcome> welcome_;
   bool data_asked_ = false;
@@ -229,7 +241,8 @@ class Worker {
   std::optional<std::vector<LeaseRange>> stepping_;  // what the running step trains on
   bool void_step_ = false;                           // the running step trains on void progress
   std::map<RequestId, RequestDone> answers_;  // bounded by kMaxRequestsPerMessage open requests
-  bool finishing_ = false;                    // hands in what it has, then leaves
+  uint64_t saved_steps_ = 0;  // sum of all versions when the newest snapshot was saved
+  bool finishing_ = false;    // hands in what it has, then leaves
   bool leaving_ = false;
   bool rejoining_ = false;  // waits to hear that the session is over
   bool over_ = false;

@@ -37,8 +37,8 @@ class LlamaTrainer final : public Trainer {
   void ResetInnerState() override;
 
   // The inner optimizer's state as bytes, and back (InnerOptimizer::Load).
-  std::string SaveInnerState() const;
-  absl::Status LoadInnerState(std::string_view bytes);
+  std::string SaveInnerState() const override;
+  absl::Status LoadInnerState(std::string_view bytes) override;
 
   // Each sample is cut into sequences; a token's target is the next one, the last token of a sample
   // has none. When loss or gradient norm is not finite, parameters and moments stay as they are.
