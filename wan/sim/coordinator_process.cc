@@ -170,7 +170,12 @@ void CoordinatorProcess::HandleSession(Route route, const WorkerKey& user,
     return SendTo(route,
                   Refused{RefusalCode::kWrongGeneration, "the run went back to a checkpoint"});
   }
-  peers_[session].last_heard = Now();
+  Peer& peer = peers_[session];
+  peer.last_heard = Now();
+  if (peer.route != route) {
+    peer.route = route;
+    reducer_->RouteChanged(session, route);
+  }
   if (const auto* heartbeat = std::get_if<Heartbeat>(&envelope.body)) {
     HandleHeartbeat(session, *heartbeat);
   } else if (const auto* ready = std::get_if<ContributionReady>(&envelope.body)) {
