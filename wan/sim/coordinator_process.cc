@@ -9,6 +9,7 @@
 #include "compression/codec.h"
 #include "coordinator/service.h"
 #include "proto/codec.h"
+#include "sync/state_hash.h"
 
 namespace longhaul::sim {
 
@@ -71,8 +72,11 @@ absl::StatusOr<std::vector<std::unique_ptr<Reducer>>> CoordinatorProcess::OpenRe
     for (auto it = f.commits.upper_bound(from); it != f.commits.end(); ++it)
       commits.push_back(it->second.view);
     ASSIGN_OR_RETURN(Reducer::Recovered recovered, reducer->Recover(commits));
-    const ReducerView view{generation_,           FragmentId{i},       reducer->version(),
-                           reducer->parameters(), reducer->momentum(), reducer->residual()};
+    const ReducerView view{
+        generation_,           FragmentId{i},
+        reducer->version(),    StateHash(reducer->parameters(), reducer->momentum()),
+        reducer->parameters(), reducer->momentum(),
+        reducer->residual()};
     options_.watchers->Tell([&](Watcher& w) { w.OnReducer(view, recovered.residual_reset); });
     reducers.push_back(std::move(reducer));
   }

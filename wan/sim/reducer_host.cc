@@ -86,8 +86,10 @@ void ReducerHost::Install(const InstallRound& request) {
 void ReducerHost::DoInstall(const InstallRound& request) {
   Reducer& reducer = Of(request.fragment);
   if (!Check(reducer.Install(request.round, request.attempt))) return;
-  const ReducerView view{options_.generation,  request.fragment,   reducer.version(),
-                         reducer.parameters(), reducer.momentum(), reducer.residual()};
+  const ReducerView view{options_.generation,  request.fragment,
+                         reducer.version(),    StateHash(reducer.parameters(), reducer.momentum()),
+                         reducer.parameters(), reducer.momentum(),
+                         reducer.residual()};
   options_.watchers->Tell([&](Watcher& w) { w.OnReducer(view, /*residual_reset=*/false); });
 }
 
