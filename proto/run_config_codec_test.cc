@@ -18,7 +18,7 @@ TEST(RunConfigCodecTest, ComesBackEqual) {
 // Journals and digests depend on these bytes. A changed encoding needs a new format number.
 TEST(RunConfigCodecTest, EncodingIsFrozen) {
   EXPECT_EQ(ToHex(Blake2b(EncodeRunConfig(SampleRunConfig()))),
-            "5455023185c25cb6f9a7c8da2c99c6559eb71067545aefb995d9a2efb2ab53e0");
+            "56ed1225874fd1d6b2d2f081406cc7c96e46c91e3292952276fe1f1f875bf95f");
 }
 
 TEST(RunConfigCodecTest, RefusesTruncationTrailingBytesAndOtherFormats) {

@@ -189,7 +189,7 @@ TEST_P(Cores, ProgressThatALastRoundsAbortLeftOverGoesOutInTheNext) {
 
 TEST_P(Cores, AWorkerThatFellBehindTheKeptCommitsLoadsTheSnapshotAndGoesOn) {
   RunConfig config = Config();
-  config.run.rounds = 9;
+  config.run.rounds = 16;
   config.round.quorum = 0.6;
   CoreWorld world(config);
   for (uint8_t k = 1; k <= 3; ++k) world.AddWorker(k);
@@ -200,7 +200,10 @@ TEST_P(Cores, AWorkerThatFellBehindTheKeptCommitsLoadsTheSnapshotAndGoesOn) {
   ASSERT_EQ(world.version(), 6u);
   ASSERT_LT(world.worker(2).states()[0].version, world.state().fragments[0].oldest_snapshot);
   frozen = false;
-  world.RunUntil(8);
+  world.may_step = [](int i) { return i == 2; };  // time for it to come back
+  for (int i = 0; i < 6; ++i) world.Tick(Milliseconds(500));
+  world.may_step = [](int) { return true; };
+  world.RunUntil(14);
   ASSERT_EQ(world.worker(2).states().size(), GetParam());
   EXPECT_GT(world.worker(2).states()[0].version.value, 6u);
   const auto& session = world.state().sessions.at(world.worker(2).session());
@@ -337,6 +340,8 @@ TEST_P(Cores, WhatTheReducerLostGoesOutWithTheNextContribution) {
   ASSERT_EQ(round.closing->included.size(), 3u);
   world.reducer_closes = true;
   world.Feed(LostEvent{FragmentId{0}, round.id, 1, {round.closing->included[1]}});
+  world.Deliver();
+  world.Tick(Seconds(2'000));  // what the other fragments asked for was lost
   world.RunUntil(5);
   EXPECT_THAT(world.JournalText(), Contains(HasSubstr("closed, attempt 2")));
   EXPECT_EQ(world.version(), 5u);

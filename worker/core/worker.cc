@@ -451,12 +451,14 @@ std::vector<LeaseRange> Worker::Unused() const {
   return unused;
 }
 
-// Until the new global parameters are here, what is trained starts from the old ones.
+// Until the new global parameters are here, what is trained starts from the old ones. Of several
+// fragments, one in flight holds back nothing until it is due again: workers that lost step would
+// otherwise wait for each other, each for a round that needs the other's steps.
 uint64_t Worker::StepLimit(const Part& part) const {
   const SyncSection& sync = welcome_->config.sync;
   if (part.state->version.value >= welcome_->config.run.rounds) return UINT64_MAX;  // it is done
-  if (part.travels()) return sync.overlap_steps;
-  return part.planned_steps > 0 ? part.planned_steps : sync.inner_steps;
+  const uint64_t due = part.planned_steps > 0 ? part.planned_steps : sync.inner_steps;
+  return part.travels() && parts_.size() == 1 ? sync.overlap_steps : due;
 }
 
 bool Worker::DecideStep() {
