@@ -164,6 +164,8 @@ absl::StatusOr<Record> BeginGeneration(Storage& storage, const RunStartOptions& 
   for (const std::string& other : ListCheckpoints(storage, kCheckpoints)) {
     if (other > path) RETURN_IF_ERROR(storage.Remove(other));
   }
+  // One that came back after a loss of power would count as the newest, and be kept for a good one.
+  RETURN_IF_ERROR(storage.SyncFolder(kCheckpoints));
   // Another run's checkpoint may have the same number as one of ours.
   absl::StatusOr<Checkpoint> ours = ReadCheckpoint(storage, path);
   if (!ours.ok() || ours->state.fragments != checkpoint.state.fragments) {

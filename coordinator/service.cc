@@ -272,6 +272,10 @@ void CoordinatorService::HandleSession(const Inbound& inbound, const Envelope& e
   }
   Peer& peer = peers_[session];
   peer.last_heard = Now();
+  if (peer.route != inbound.route) {  // after a restart its Hello may have been lost
+    peer.route = inbound.route;
+    reducer_->RouteChanged(session, inbound.route);
+  }
   if (const auto* heartbeat = std::get_if<Heartbeat>(&envelope.body)) {
     HandleHeartbeat(session, *heartbeat);
   } else if (const auto* ready = std::get_if<ContributionReady>(&envelope.body)) {

@@ -9,12 +9,14 @@
 #include "compression/codec.h"
 #include "coordinator/service.h"
 #include "proto/codec.h"
+#include "sync/state_hash.h"
 
 namespace longhaul::sim {
 
 absl::Status CoordinatorProcess::Start() {
   const Scenario& scenario = *options_.scenario;
   History& history = *options_.history;
+  storage_ = PlantInStorage(options_.planted, *options_.disk);
   bool recovered = false;
   RunStartOptions start_options{.config = scenario.config,
                                 .shape = scenario.shape,
@@ -28,7 +30,7 @@ absl::Status CoordinatorProcess::Start() {
     if (!std::exchange(recovered, true)) history.Recovered(before);
     history.Writing(record);
   };
-  ASSIGN_OR_RETURN(RunStart start, StartRun(*options_.disk, start_options));
+  ASSIGN_OR_RETURN(RunStart start, StartRun(*storage_, start_options));
   if (!std::exchange(recovered, true)) history.Recovered(start.state);
   history.Written();
   journal_ = std::move(start.journal);
@@ -53,11 +55,11 @@ absl::StatusOr<std::vector<std::unique_ptr<Reducer>>> CoordinatorProcess::OpenRe
   const std::vector<FragmentLayout>& layout = options_.scenario->layout;
   const Checkpoint& c = start.checkpoint;
   std::vector<std::unique_ptr<Reducer>> reducers;
-  RETURN_IF_ERROR(options_.disk->MakeFolder(kReducerFolder));
+  RETURN_IF_ERROR(storage_->MakeFolder(kReducerFolder));
   for (uint64_t i = 0; i < layout.size(); ++i) {
     const Version from = c.state.fragments[i].version;
     ASSIGN_OR_RETURN(std::unique_ptr<Reducer> reducer,
-                     Reducer::Open({.storage = options_.disk,
+                     Reducer::Open({.storage = storage_.get(),
                                     .folder = std::string(kReducerFolder) + "/" + std::to_string(i),
                                     .fragment = FragmentId{i},
                                     .elements = layout[i].elements,
@@ -71,8 +73,11 @@ absl::StatusOr<std::vector<std::unique_ptr<Reducer>>> CoordinatorProcess::OpenRe
     for (auto it = f.commits.upper_bound(from); it != f.commits.end(); ++it)
       commits.push_back(it->second.view);
     ASSIGN_OR_RETURN(Reducer::Recovered recovered, reducer->Recover(commits));
-    const ReducerView view{generation_,           FragmentId{i},       reducer->version(),
-                           reducer->parameters(), reducer->momentum(), reducer->residual()};
+    const ReducerView view{
+        generation_,           FragmentId{i},
+        reducer->version(),    StateHash(reducer->parameters(), reducer->momentum()),
+        reducer->parameters(), reducer->momentum(),
+        reducer->residual()};
     options_.watchers->Tell([&](Watcher& w) { w.OnReducer(view, recovered.residual_reset); });
     reducers.push_back(std::move(reducer));
   }
@@ -83,7 +88,8 @@ void CoordinatorProcess::StartReducerHost(std::vector<std::unique_ptr<Reducer>> 
                                           const CheckpointState& newest) {
   ReducerHost::Options o;
   o.queue = options_.queue;
-  o.disk = options_.disk;
+  o.disk = storage_.get();
+  o.planted = options_.planted;
   o.watchers = options_.watchers;
   o.generation = generation_;
   o.shape = options_.scenario->shape;
@@ -170,7 +176,12 @@ void CoordinatorProcess::HandleSession(Route route, const WorkerKey& user,
     return SendTo(route,
                   Refused{RefusalCode::kWrongGeneration, "the run went back to a checkpoint"});
   }
-  peers_[session].last_heard = Now();
+  Peer& peer = peers_[session];
+  peer.last_heard = Now();
+  if (peer.route != route) {
+    peer.route = route;
+    reducer_->RouteChanged(session, route);
+  }
   if (const auto* heartbeat = std::get_if<Heartbeat>(&envelope.body)) {
     HandleHeartbeat(session, *heartbeat);
   } else if (const auto* ready = std::get_if<ContributionReady>(&envelope.body)) {
@@ -210,6 +221,7 @@ void CoordinatorProcess::CheckSilence() {
 // ---- what goes out ----
 
 void CoordinatorProcess::Step(EventBody body) {
+  PlantInEvent(options_.planted, core_->state(), body);
   Effects effects = core_->Step(Event{Now(), std::move(body)});
   if (!effects.fatal.empty()) return Die(Death::kFailed, absl::DataLossError(effects.fatal));
   if (!Journal(effects.records)) return;
@@ -235,7 +247,13 @@ bool CoordinatorProcess::Journal(const std::vector<Record>& records) {
                          [&] { return DescribeRecord(record); });
   }
   if (!Survives()) return false;
-  if (absl::Status status = AppendRecords(*journal_, records); !status.ok()) {
+  std::vector<Record> journaled = records;
+  PlantInRecords(options_.planted, journaled);
+  if (options_.planted == PlantedBug::kSaidBeforeSync) {
+    for (const Record& record : journaled) (void)journal_->Append(EncodeRecord(record));
+    return true;
+  }
+  if (absl::Status status = AppendRecords(*journal_, journaled); !status.ok()) {
     Die(Death::kFailed, status);
     return false;
   }

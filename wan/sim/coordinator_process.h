@@ -88,6 +88,7 @@ class CoordinatorProcess {
   void CheckSilence();
 
   const Options options_;
+  std::unique_ptr<Storage> storage_;  // the disk, as this process sees it
   bool alive_ = false;
   std::string run_id_;
   Generation generation_;

@@ -25,9 +25,9 @@ struct FuzzOptions {
   uint64_t first = 1;
   uint64_t seeds = 100;
   uint32_t processes = 2;
-  uint32_t rerun_one_in = 20;   // this share of the seeds runs twice; 0: none
-  uint64_t most_failures = 10;  // stop then; 0: never
-  WorldOptions world;           // but its seed
+  uint32_t rerun_one_in = 20;              // this share of the seeds runs twice; 0: none
+  uint64_t most_failures = 10;             // stop then; 0: never
+  WorldOptions world;                      // but its seed
   const std::atomic<int>* stop = nullptr;  // not 0: stop
 };
 

@@ -86,8 +86,10 @@ void ReducerHost::Install(const InstallRound& request) {
 void ReducerHost::DoInstall(const InstallRound& request) {
   Reducer& reducer = Of(request.fragment);
   if (!Check(reducer.Install(request.round, request.attempt))) return;
-  const ReducerView view{options_.generation,  request.fragment,   reducer.version(),
-                         reducer.parameters(), reducer.momentum(), reducer.residual()};
+  const ReducerView view{options_.generation,  request.fragment,
+                         reducer.version(),    StateHash(reducer.parameters(), reducer.momentum()),
+                         reducer.parameters(), reducer.momentum(),
+                         reducer.residual()};
   options_.watchers->Tell([&](Watcher& w) { w.OnReducer(view, /*residual_reset=*/false); });
 }
 
@@ -116,6 +118,8 @@ void ReducerHost::DoExpect(const ExpectContribution& request, const WorkerKey& u
     StartAttempt(id, upload);
   }
   AfterProgress(request.object.id.fragment, id, progress);
+  if (options_.planted == PlantedBug::kHeldTooEarly)
+    options_.post(HeldEvent{request.object.id.fragment, id});
 }
 
 void ReducerHost::StartAttempt(ContributionId id, Upload& upload) {

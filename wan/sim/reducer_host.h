@@ -18,8 +18,8 @@
 #include "reducer/reducer.h"
 #include "sync/fragments.h"
 #include "transport/transfer.h"
-#include "wan/sim/disk.h"
 #include "wan/sim/event_queue.h"
+#include "wan/sim/planted.h"
 #include "wan/sim/watcher.h"
 
 namespace longhaul::sim {
@@ -31,7 +31,8 @@ class ReducerHost {
  public:
   struct Options {
     EventQueue* queue = nullptr;
-    SimulatedDisk* disk = nullptr;
+    Storage* disk = nullptr;
+    PlantedBug planted = PlantedBug::kNone;
     Watchers* watchers = nullptr;
     Generation generation;
     LlamaShape shape;

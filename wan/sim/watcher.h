@@ -25,6 +25,7 @@ struct ReducerView {
   Generation generation;
   FragmentId fragment;
   Version version;
+  Digest hash{};
   std::span<const float> parameters;
   std::span<const float> momentum;
   std::span<const float> residual;

@@ -107,7 +107,9 @@ void WorkerProcess::Do(const WorkerRequest& request) {
       return upload.second.object.fragment == resolve->fragment;
     });
   }
-  StartJob(request);
+  WorkerRequest job = request;
+  PlantInJob(options_.planted, job);
+  StartJob(job);
 }
 
 void WorkerProcess::StartTrainer(const LoadData& load) {

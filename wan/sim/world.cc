@@ -83,6 +83,7 @@ WorldResult World::Run() {
   };
   queue_.RunUntil(Timestamp{scenario_.faulty}, stop);
   if (!ended_) Calm();
+  if (options_.planted == PlantedBug::kCanary) Complain("canary", "the alarm works");
   CheckEnd();
   return MakeResult();
 }

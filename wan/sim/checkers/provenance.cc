@@ -11,7 +11,6 @@
 namespace longhaul::sim {
 namespace {
 
-constexpr size_t kModelsKept = 64;
 constexpr double kSlack = 2e-5;  // float32 rounding over a few rounds; a move is 2e-3
 constexpr double kModelSlack = 1e-4;
 
@@ -65,7 +64,7 @@ Provenance::Provenance(const RunConfig& config, const std::vector<FragmentLayout
 }
 
 uint64_t Provenance::committed_positions(FragmentId fragment) const {
-  return parts_.at(fragment.value).times.size();
+  return parts_.at(fragment.value).positions.size();
 }
 
 void Provenance::OnCoded(size_t process, const ObjectInfo& object,
@@ -84,8 +83,10 @@ void Provenance::OnPrepared(const ObjectInfo& aggregate, const std::vector<std::
 }
 
 void Provenance::OnRecord(const Record& record, const State&) {
-  if (const auto* r = std::get_if<GenerationStarted>(&record.body)) {
-    for (const ObjectInfo& o : r->snapshots) GoBack(o.id.fragment, o.id.version);
+  if (const auto* r = std::get_if<RunStarted>(&record.body)) {
+    for (const ObjectInfo& o : r->snapshots) GoBack(o);
+  } else if (const auto* r = std::get_if<GenerationStarted>(&record.body)) {
+    for (const ObjectInfo& o : r->snapshots) GoBack(o);
   } else if (const auto* r = std::get_if<ContributionAccepted>(&record.body)) {
     Of(r->object.id.fragment).claims[r->object.id.contribution] = {r->object.root, r->leases,
                                                                    r->weight};
@@ -99,15 +100,22 @@ void Provenance::OnRecord(const Record& record, const State&) {
   }
 }
 
-void Provenance::GoBack(FragmentId fragment, Version version) {
-  Part& part = Of(fragment);
-  part.version = version;
+void Provenance::GoBack(const ObjectInfo& snapshot) {
+  Part& part = Of(snapshot.id.fragment);
+  part.now = snapshot.root;
   part.claims.clear();
-  std::erase_if(part.times, [&](const auto& t) { return t.second > version; });
-  part.models.erase(part.models.upper_bound(version), part.models.end());
+  part.positions.clear();
+  part.models.try_emplace(snapshot.root, Model{.version = snapshot.id.version});
+  for (Digest at = snapshot.root; part.models.contains(at); at = part.models[at].before) {
+    const Model& m = part.models[at];
+    part.positions.insert(m.positions.begin(), m.positions.end());
+    if (m.version.value == 0) break;
+  }
 }
 
-void Provenance::CheckContribution(FragmentId fragment, const Claim& claim, const Coded& coded) {
+void Provenance::CheckContribution(const CommitView& commit, const Claim& claim,
+                                   const Coded& coded) {
+  const FragmentId fragment = commit.fragment;
   Part& part = Of(fragment);
   const double beta = config_.sync.error_feedback;
   Owed& owed = owed_[{coded.process, fragment}];
@@ -119,15 +127,16 @@ void Provenance::CheckContribution(FragmentId fragment, const Claim& claim, cons
     for (uint64_t p = l.from; p < l.to; ++p) {
       for (const Move& m : MovesOf(config_.run.seed, p, fragment, part.elements))
         wanted[m.element] -= static_cast<double>(m.change);
-      if (part.times.emplace(p, part.version).second) continue;
+      part.models[commit.state_hash].positions.push_back(p);
+      if (part.positions.insert(p).second) continue;
       ++twice_;
       Complain("position " + std::to_string(p) + " is in the committed model twice, with " +
-               Named(fragment, part.version));
+               Named(fragment, commit.version));
     }
   }
   if (!Close(wanted, coded.decoded, config_.sync.codec)) {
     Complain("a contribution of process " + std::to_string(coded.process) +
-             " that was included in " + Named(fragment, part.version) +
+             " that was included in " + Named(fragment, commit.version) +
              " does not contain what it claims");
   }
   for (uint64_t i = 0; i < part.elements && beta >= 0; ++i)
@@ -136,7 +145,7 @@ void Provenance::CheckContribution(FragmentId fragment, const Claim& claim, cons
 
 void Provenance::Commit(const CommitView& commit) {
   Part& part = Of(commit.fragment);
-  part.version = commit.version;
+  part.models[commit.state_hash] = Model{.version = commit.version, .before = part.now};
   Values mean(part.elements);
   for (const ContributionId& id : part.included) {
     const auto claim = part.claims.find(id);
@@ -145,66 +154,56 @@ void Provenance::Commit(const CommitView& commit) {
       Complain("a contribution was included that no worker coded");
       continue;
     }
-    CheckContribution(commit.fragment, claim->second, coded->second);
+    CheckContribution(commit, claim->second, coded->second);
     for (uint64_t i = 0; i < part.elements; ++i) {
       mean[i] += static_cast<double>(coded->second.decoded[i]) * claim->second.weight /
                  static_cast<double>(part.divisor);
     }
   }
-  CheckAggregate(commit, mean);
+  CheckAggregate(commit, mean, part.models[commit.state_hash]);
+  part.now = commit.state_hash;
   part.claims.clear();
   part.aggregates.clear();
   // Every contribution to the version before is decided.
   std::erase_if(coded_, [&](const auto& c) { return c.second.id.fragment == commit.fragment; });
 }
 
-void Provenance::CheckAggregate(const CommitView& commit, const Values& mean) {
+void Provenance::CheckAggregate(const CommitView& commit, const Values& mean, Model& next) {
   Part& part = Of(commit.fragment);
-  const auto before = part.models.find(Version{commit.version.value - 1});
+  const Model& old = part.models[part.now];
   const auto aggregate = part.aggregates.find(commit.aggregate.root);
-  if (before == part.models.end() || aggregate == part.aggregates.end())
+  if (old.parameters.empty() || aggregate == part.aggregates.end())
     return Complain(Named(commit.fragment, commit.version) + " came from nowhere");
   const double beta = config_.sync.error_feedback;
   Values wanted = mean;
-  for (uint64_t i = 0; i < part.elements && beta > 0; ++i)
-    wanted[i] += beta * before->second.residual[i];
+  for (uint64_t i = 0; i < part.elements && beta > 0; ++i) wanted[i] += beta * old.residual[i];
   if (!Close(wanted, aggregate->second, config_.sync.codec_down)) {
     Complain("the aggregate of " + Named(commit.fragment, commit.version) +
              " is not the mean of what was included");
   }
-  NextModel(commit, wanted, aggregate->second);
-}
-
-void Provenance::NextModel(const CommitView& commit, const Values& wanted,
-                           const std::vector<float>& delta) {
-  Part& part = Of(commit.fragment);
-  Model next = part.models.at(Version{commit.version.value - 1});
+  next.parameters = old.parameters;
+  next.momentum = old.momentum;
+  next.residual = wanted;
   const double lr = std::bit_cast<float>(commit.outer_lr_bits);
   const double mu = std::bit_cast<float>(commit.outer_momentum_bits);
   for (uint64_t i = 0; i < part.elements; ++i) {
-    const double d = delta[i];
-    next.residual[i] = wanted[i] - d;
+    const double d = aggregate->second[i];
+    next.residual[i] -= d;
     next.momentum[i] = mu * next.momentum[i] + d;
     next.parameters[i] -= lr * (d + mu * next.momentum[i]);
   }
-  part.models[commit.version] = std::move(next);
-  if (part.models.size() > kModelsKept) part.models.erase(part.models.begin());
 }
 
 void Provenance::OnReducer(const ReducerView& view, bool residual_reset) {
-  Part& part = Of(view.fragment);
-  auto it = part.models.find(view.version);
-  if (it == part.models.end()) {
-    // Version 0, or a version before all that is remembered.
-    Model& m = part.models[view.version];
+  Model& m = Of(view.fragment).models[view.hash];
+  if (m.parameters.empty()) {  // where the run begins
+    if (view.version.value > 0) Complain(Named(view.fragment, view.version) + " was never reached");
     m.parameters.assign(view.parameters.begin(), view.parameters.end());
     m.momentum.assign(view.momentum.begin(), view.momentum.end());
-    m.residual.assign(part.elements, 0.0);
-    if (!view.residual.empty()) m.residual.assign(view.residual.begin(), view.residual.end());
+    m.residual.assign(m.parameters.size(), 0.0);
     return;
   }
-  Model& m = it->second;
-  if (residual_reset) m.residual.assign(part.elements, 0.0);
+  if (residual_reset) m.residual.assign(m.residual.size(), 0.0);
   if (Near(m.parameters, view.parameters) && Near(m.momentum, view.momentum) &&
       Near(m.residual, view.residual)) {
     return;

@@ -13,6 +13,7 @@
 #pragma once
 
 #include <map>
+#include <set>
 #include <utility>
 #include <vector>
 
@@ -52,8 +53,12 @@ class Provenance : public Watcher {
     Generation generation;
     Values values;
   };
-  struct Model {  // after a version
-    Values parameters;
+  // A state of one fragment that was reached, and how. Roll-backs make a tree of them.
+  struct Model {
+    Version version;
+    Digest before{};
+    std::vector<uint64_t> positions;  // that came with it
+    Values parameters;                // empty: not seen yet
     Values momentum;
     Values residual;  // of the reducer
   };
@@ -63,17 +68,16 @@ class Provenance : public Watcher {
     std::vector<ContributionId> included;
     uint64_t divisor = 0;
     std::map<Digest, std::vector<float>> aggregates;  // decoded, by root
-    std::map<Version, Model> models;
-    Version version;
-    std::map<uint64_t, Version> times;  // committed position -> version that it came with
+    std::map<Digest, Model> models;                   // by state hash
+    Digest now{};                                     // the committed one
+    std::set<uint64_t> positions;                     // in it
   };
 
   Part& Of(FragmentId fragment) { return parts_.at(fragment.value); }
-  void GoBack(FragmentId fragment, Version version);
+  void GoBack(const ObjectInfo& snapshot);
   void Commit(const CommitView& commit);
-  void CheckContribution(FragmentId fragment, const Claim& claim, const Coded& coded);
-  void CheckAggregate(const CommitView& commit, const Values& mean);
-  void NextModel(const CommitView& commit, const Values& wanted, const std::vector<float>& delta);
+  void CheckContribution(const CommitView& commit, const Claim& claim, const Coded& coded);
+  void CheckAggregate(const CommitView& commit, const Values& mean, Model& next);
 
   const RunConfig config_;
   std::vector<Part> parts_;                             // by fragment

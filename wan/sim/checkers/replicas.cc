@@ -1,7 +1,5 @@
 #include "wan/sim/checkers/replicas.h"
 
-#include "sync/state_hash.h"
-
 namespace longhaul::sim {
 
 void Replicas::Agree(const Key& key, const Digest& hash, const std::string& who) {
@@ -60,7 +58,7 @@ void Replicas::OnReplica(size_t process, const Generation& generation, const Fra
 
 void Replicas::OnReducer(const ReducerView& view, bool) {
   const Key key{view.generation, view.fragment, view.version};
-  Agree(key, StateHash(view.parameters, view.momentum), "the reducer");
+  Agree(key, view.hash, "the reducer");
 }
 
 }  // namespace longhaul::sim

@@ -1,0 +1,65 @@
+// longhaul-fuzz-planted: puts one bug after the other into the simulated world and counts how many
+// seeds it takes until a checker finds it. Never installed.
+//
+//   longhaul-fuzz-planted [--seeds N] [--processes N] [--only NAME] [--json FILE]
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <fstream>
+#include <string>
+
+#include "wan/sim/fuzz.h"
+
+namespace longhaul::sim {
+namespace {
+
+struct Arguments {
+  uint64_t seeds = 2000;
+  uint32_t processes = 2;
+  std::string only;
+  std::string json;
+};
+
+// The first seed that finds it, counted from 1; 0: none did.
+uint64_t SeedsNeeded(const Arguments& args, PlantedBug bug, std::string& why) {
+  FuzzOptions options{.seeds = args.seeds, .processes = args.processes, .rerun_one_in = 0};
+  options.most_failures = 1;
+  options.world.planted = bug;
+  absl::StatusOr<FuzzSummary> summary = Fuzz(options, {});
+  if (!summary.ok() || summary->failures.empty()) return 0;
+  why = summary->failures[0].Why();
+  return summary->failures[0].world.seed;
+}
+
+int Main(int argc, char** argv) {
+  Arguments args;
+  CLI::App app("Do the simulator's checkers find bugs?", "longhaul-fuzz-planted");
+  app.add_option("--seeds", args.seeds, "at most, for each bug")->capture_default_str();
+  app.add_option("--processes", args.processes, "at one time")->capture_default_str();
+  app.add_option("--only", args.only, "this bug alone");
+  app.add_option("--json", args.json, "write the result here, too");
+  CLI11_PARSE(app, argc, argv);
+  std::string json = "{\n  \"seeds_needed\": {";
+  int missed = 0;
+  bool first = true;
+  for (size_t b = 1; b < kPlantedBugs; ++b) {
+    const auto bug = static_cast<PlantedBug>(b);
+    const std::string name(PlantedName(bug));
+    if (!args.only.empty() && name != args.only) continue;
+    std::string why = "not found";
+    const uint64_t needed = SeedsNeeded(args, bug, why);
+    missed += needed == 0 ? 1 : 0;
+    std::printf("%-32s %6llu  %s\n", name.c_str(), static_cast<unsigned long long>(needed),
+                why.c_str());
+    std::fflush(stdout);
+    json += (first ? "\n    \"" : ",\n    \"") + name + "\": " + std::to_string(needed);
+    first = false;
+  }
+  json += "\n  },\n  \"missed\": " + std::to_string(missed) + "\n}\n";
+  if (!args.json.empty() && !(std::ofstream(args.json) << json)) return 1;
+  return missed == 0 ? 0 : 1;
+}
+
+}  // namespace
+}  // namespace longhaul::sim
+
+int main(int argc, char** argv) { return longhaul::sim::Main(argc, argv); }
