@@ -162,6 +162,8 @@ const std::map<std::string, Setter>& Setters() {
       {"down", Of<&Method::down>()},
       {"feedback_up", Of<&Method::feedback_up>()},
       {"feedback_down", Of<&Method::feedback_down>()},
+      {"moments", Of<&Method::moments>()},
+      {"inner_momentum", Of<&Method::inner_momentum>()},
       {"norm_cap", Of<&Method::norm_cap>()},
       {"restore_norm", Of<&Method::restore_norm>()},
       {"momentum", Of<&Method::momentum>()},

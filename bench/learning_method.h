@@ -51,6 +51,8 @@ struct LearningMethod {
   std::string up = "float32", down = "float32";  // MakeSpanCoder
   double feedback_up = -1, feedback_down = -1;   // decay of the residual; negative: none
   Aggregation aggregation = Aggregation::kMean;
+  std::string moments;  // a coder: inner moments are averaged in every round, too; "": they are not
+  double inner_momentum = 0.95;  // Muon's
   bool norm_cap = false;
   bool restore_norm = false;
   OuterSchedule outer{.lr = 0.7};
