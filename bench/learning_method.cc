@@ -85,10 +85,10 @@ std::vector<Method> Rounds() {
       AdamW("diloco", same),
       Muon("muon", same),
       Muon("muon-int4", [](Method& m) { m.up = "int4"; }),
-      Muon("muon-2bit", [](Method& m) { Code(m, "ref-2bit", 0.9); }),
+      Muon("muon-2bit", [](Method& m) { Code(m, "int2", 0.9); }),
       Muon("muon-2bit-down4",
            [](Method& m) {
-             Code(m, "ref-2bit", 0.9);
+             Code(m, "int2", 0.9);
              m.down = "int4";
              m.feedback_down = 0.9;
            }),
@@ -115,12 +115,12 @@ std::vector<Method> Traps() {
             }),
       Muon("late-worker",
            [](Method& m) {
-             Code(m, "ref-2bit", 0.9);
+             Code(m, "int2", 0.9);
              m.exclusion = Exclusion::kResidualAsBefore;
            }),
       Muon("trap-late-worker",
            [](Method& m) {
-             Code(m, "ref-2bit", 0.9);
+             Code(m, "int2", 0.9);
              m.exclusion = Exclusion::kResidualKept;
            }),
   };

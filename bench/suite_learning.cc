@@ -112,6 +112,11 @@ std::optional<double> HalfInterval(const std::vector<double>& values) {
   return kStudent[values.size() - 2] * std::sqrt(squares / (n - 1) / n);
 }
 
+// A coder that writes no bytes gets a star.
+std::string Bits(const CodedSize& size, const std::string& coder) {
+  return absl::StrFormat("%.4f", size.total()) + (coder.starts_with("ref-") ? "*" : "");
+}
+
 // Share of the time spent training when each fragment's exchange waits beyond its overlap. Computed
 // from the counted bits, not measured.
 double ComputedShare(const Summary& s, const LearningTier& tier, const Link& link) {
@@ -317,12 +322,13 @@ class LearningSuite {
     for (const Summary& s : summaries_) {
       const bool rounds = s.method.exchange == Exchange::kRounds;
       table.AddRow({s.method.name, absl::StrFormat("%.4f", Mean(s.losses)),
-                    absl::StrFormat("%.4f", s.first.up.total()),
-                    absl::StrFormat("%.4f", s.first.down.total()), Against(s, kAdamW),
-                    Against(s, kMuon), rounds ? absl::StrFormat("%.2f", s.first.cosine) : "",
+                    Bits(s.first.up, s.method.up), Bits(s.first.down, s.method.down),
+                    Against(s, kAdamW), Against(s, kMuon),
+                    rounds ? absl::StrFormat("%.2f", s.first.cosine) : "",
                     rounds ? absl::StrFormat("%.2f", s.first.residual) : ""});
     }
-    std::printf("%s\n", table.ToString().c_str());
+    std::printf("%s* ideal entropies, no headers: a reference coder that writes no bytes\n\n",
+                table.ToString().c_str());
     PrintComputed();
   }
 
