@@ -113,12 +113,12 @@ std::vector<Method> Traps() {
               Sparse(m);
               m.feedback_up = -1;
             }),
-      Muon("late-worker",
+      Muon("late-workers",
            [](Method& m) {
              Code(m, "int2", 0.9);
              m.exclusion = Exclusion::kResidualAsBefore;
            }),
-      Muon("trap-late-worker",
+      Muon("trap-late-workers",
            [](Method& m) {
              Code(m, "int2", 0.9);
              m.exclusion = Exclusion::kResidualKept;

@@ -33,7 +33,7 @@ enum class Exchange {
 enum class Aggregation { kMean, kContributorMean };
 enum class Exclusion {
   kNone,
-  kResidualAsBefore,  // each round one worker comes too late; its residual stays as it was
+  kResidualAsBefore,  // every second worker comes too late, in turns; its residual stays as it was
   kResidualKept,      // a planted mistake: it also keeps what it sent in the residual
 };
 

@@ -77,7 +77,7 @@ constexpr Promise kSmokePromises[] = {
     {"muon", kMuon, 1.6, kAtMost},
     {"trap-momentum", "muon", 1.0, kAtLeast},
     {"trap-topk-no-feedback", "sparseloco", 3.0, kAtLeast},
-    {"trap-late-worker", "late-worker", 1.0, kAtLeast},
+    {"trap-late-workers", "late-workers", 1.0, kAtLeast},
 };
 constexpr Promise kBenchPromises[] = {{"muon-2bit", kAdamW, -5.0, kAtMost}};
 
