@@ -53,7 +53,7 @@ absl::StatusOr<std::unique_ptr<LearningExchange>> LearningExchange::Make(
 }
 
 bool LearningExchange::Included(uint32_t worker) const {
-  return method_.exclusion == Exclusion::kNone || totals_.rounds % workers_.size() != worker;
+  return method_.exclusion == Exclusion::kNone || (totals_.rounds + worker) % 2 == 0;
 }
 
 std::vector<uint32_t> LearningExchange::IncludeList() const {

@@ -85,10 +85,10 @@ std::vector<Method> Rounds() {
       AdamW("diloco", same),
       Muon("muon", same),
       Muon("muon-int4", [](Method& m) { m.up = "int4"; }),
-      Muon("muon-2bit", [](Method& m) { Code(m, "ref-2bit", 0.9); }),
+      Muon("muon-2bit", [](Method& m) { Code(m, "int2", 0.9); }),
       Muon("muon-2bit-down4",
            [](Method& m) {
-             Code(m, "ref-2bit", 0.9);
+             Code(m, "int2", 0.9);
              m.down = "int4";
              m.feedback_down = 0.9;
            }),
@@ -113,14 +113,14 @@ std::vector<Method> Traps() {
               Sparse(m);
               m.feedback_up = -1;
             }),
-      Muon("late-worker",
+      Muon("late-workers",
            [](Method& m) {
-             Code(m, "ref-2bit", 0.9);
+             Code(m, "int2", 0.9);
              m.exclusion = Exclusion::kResidualAsBefore;
            }),
-      Muon("trap-late-worker",
+      Muon("trap-late-workers",
            [](Method& m) {
-             Code(m, "ref-2bit", 0.9);
+             Code(m, "int2", 0.9);
              m.exclusion = Exclusion::kResidualKept;
            }),
   };
@@ -162,6 +162,8 @@ const std::map<std::string, Setter>& Setters() {
       {"down", Of<&Method::down>()},
       {"feedback_up", Of<&Method::feedback_up>()},
       {"feedback_down", Of<&Method::feedback_down>()},
+      {"moments", Of<&Method::moments>()},
+      {"inner_momentum", Of<&Method::inner_momentum>()},
       {"norm_cap", Of<&Method::norm_cap>()},
       {"restore_norm", Of<&Method::restore_norm>()},
       {"momentum", Of<&Method::momentum>()},

@@ -33,7 +33,7 @@ enum class Exchange {
 enum class Aggregation { kMean, kContributorMean };
 enum class Exclusion {
   kNone,
-  kResidualAsBefore,  // each round one worker comes too late; its residual stays as it was
+  kResidualAsBefore,  // every second worker comes too late, in turns; its residual stays as it was
   kResidualKept,      // a planted mistake: it also keeps what it sent in the residual
 };
 
@@ -51,6 +51,8 @@ struct LearningMethod {
   std::string up = "float32", down = "float32";  // MakeSpanCoder
   double feedback_up = -1, feedback_down = -1;   // decay of the residual; negative: none
   Aggregation aggregation = Aggregation::kMean;
+  std::string moments;  // a coder: inner moments are averaged in every round, too; "": they are not
+  double inner_momentum = 0.95;  // Muon's
   bool norm_cap = false;
   bool restore_norm = false;
   OuterSchedule outer{.lr = 0.7};

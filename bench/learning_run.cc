@@ -103,6 +103,7 @@ class Simulation {
     options.optimizer.name = method_.optimizer;
     options.optimizer.learning_rate = method_.lr;
     options.optimizer.adamw_learning_rate = method_.adamw_lr;
+    options.optimizer.muon_momentum = method_.inner_momentum;
     options.optimizer.warmup_steps = tier_.warmup_steps;
     options.optimizer.total_steps = tier_.steps;
     options.micro_batch_size = kMostRows;
@@ -131,6 +132,9 @@ class Simulation {
       exchanges_.push_back(std::move(exchange));
       in_flight_.push_back(false);
     }
+    if (method_.moments.empty()) return absl::OkStatus();
+    const uint64_t moments = trainers_[0]->MomentElements();
+    ASSIGN_OR_RETURN(moment_coder_, MakeSpanCoder(method_.moments, {{0, moments, true}}));
     return absl::OkStatus();
   }
 
@@ -204,7 +208,25 @@ class Simulation {
       RETURN_IF_ERROR(exchanges_[fragment]->Send(m, Local(m, fragment)));
     }
     in_flight_[fragment] = true;
+    if (moment_coder_ != nullptr && fragment == 0) RETURN_IF_ERROR(AverageMoments());
     return exchanges_[fragment]->Close();
+  }
+
+  // Every worker goes on with the coded mean of the coded moments. They stay on the workers, so
+  // float64 is exact enough.
+  absl::Status AverageMoments() {
+    const uint64_t elements = trainers_[0]->MomentElements();
+    std::vector<float> own(elements), decoded(elements);
+    std::vector<double> sum(elements);
+    for (const auto& trainer : trainers_) {
+      trainer->GetMoments(own);
+      ASSIGN_OR_RETURN(moment_size_up_, moment_coder_->Code(own, decoded));
+      for (size_t i = 0; i < elements; ++i) sum[i] += decoded[i];
+    }
+    for (size_t i = 0; i < elements; ++i) own[i] = static_cast<float>(sum[i] / workers_);
+    ASSIGN_OR_RETURN(moment_size_down_, moment_coder_->Code(own, decoded));
+    for (const auto& trainer : trainers_) trainer->SetMoments(decoded);
+    return absl::OkStatus();
   }
 
   void Apply(uint32_t fragment) {
@@ -245,6 +267,13 @@ class Simulation {
       rounds += static_cast<double>(totals.rounds);
       outcome_.same_state = outcome_.same_state && exchange->SameState();
     }
+    if (moment_coder_ != nullptr) {
+      const auto times = static_cast<double>(exchanges_[0]->totals().rounds);
+      up.payload_bits += times * moment_size_up_.payload_bits;
+      up.header_bits += times * moment_size_up_.header_bits;
+      down.payload_bits += times * moment_size_down_.payload_bits;
+      down.header_bits += times * moment_size_down_.header_bits;
+    }
     if (rounds > 0) outcome_.cosine /= rounds, outcome_.residual /= rounds;
     const double per = static_cast<double>(table_.elements) * tier_.steps;
     outcome_.up = {up.payload_bits / per, up.header_bits / per};
@@ -272,6 +301,8 @@ class Simulation {
   std::unique_ptr<SpanCoder> gradient_coder_;
   std::vector<std::vector<float>> residuals_;  // of coded gradients
   CodedSize gradient_size_;
+  std::unique_ptr<SpanCoder> moment_coder_;      // null: moments are not averaged
+  CodedSize moment_size_up_, moment_size_down_;  // of the latest round
   LearningOutcome outcome_;
 };
 

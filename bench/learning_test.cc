@@ -137,6 +137,10 @@ TEST_F(LearningRun, CountsWhatTravels) {
   EXPECT_DOUBLE_EQ(exact.down.payload_bits, 32.0 / 4);
   EXPECT_NEAR(coded.up.payload_bits, 4.25 / 4, 1e-3);
   EXPECT_GT(coded.up.header_bits, 0);
+  // Momentum of the matrices, two moments of the rest: as bf16, 16 bits for each.
+  const double with_moments = Outcome("muon:moments=bf16").up.payload_bits;
+  EXPECT_GT(with_moments, exact.up.payload_bits + 16.0 / 4);
+  EXPECT_LT(with_moments, exact.up.payload_bits + 32.0 / 4);
   const LearningOutcome baseline = Outcome("dp-muon"), alone = Outcome("alone-muon");
   EXPECT_EQ(baseline.up.total(), 32);
   EXPECT_EQ(alone.up.total() + alone.down.total(), 0);
@@ -151,8 +155,9 @@ TEST_F(LearningRun, OneWorkerWithoutAnOuterOptimizerIsDataParallel) {
 // The rules change a run, and only where they should.
 TEST_F(LearningRun, EveryRuleHasAnEffect) {
   const double loss = Outcome("muon").loss;
-  for (const char* change : {"restore_norm=true", "norm_cap=true", "momentum=0", "outer_warmup=2",
-                             "fragments=2", "mixing=0.5", "workers=1"}) {
+  for (const char* change :
+       {"restore_norm=true", "norm_cap=true", "momentum=0", "outer_warmup=2", "fragments=2",
+        "mixing=0.5", "workers=1", "moments=bf16", "inner_momentum=0.9"}) {
     EXPECT_NE(Outcome(std::string("muon:") + change).loss, loss) << change;
   }
   EXPECT_EQ(Outcome("muon:outer_drop_from=100:outer_drop=0.5").loss, loss);

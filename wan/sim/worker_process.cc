@@ -176,6 +176,8 @@ WorkerEvent WorkerProcess::RunJob(const WorkerRequest& request, const Fetched& f
     replicas_.at(job->fragment.value)->Resolve(job->outcome);
   } else if (const auto* job = std::get_if<UnloadFragment>(&request)) {
     replicas_.at(job->fragment.value)->Unload();
+  } else if (std::holds_alternative<SaveSnapshot>(request)) {
+    // Kept by nobody: every new process here begins without a residual.
   } else {
     Reset(std::get<ResetProgress>(request));
   }

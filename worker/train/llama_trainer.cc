@@ -193,6 +193,13 @@ struct LlamaTrainer::State {
     return true;
   }
 
+  // Everything in the inner state that is not a count.
+  std::vector<at::Tensor> Moments() const {
+    std::vector<at::Tensor> moments = optimizer->State();
+    std::erase_if(moments, [](const at::Tensor& t) { return t.dim() == 0; });
+    return moments;
+  }
+
   // A second set of weights, alive as long as the result.
   LlamaWeights Load(std::span<const float> values) const {
     LONGHAUL_CHECK(values.size() == table.elements, "wrong number of parameters");
@@ -261,6 +268,30 @@ absl::Status LlamaTrainer::LoadInnerState(std::string_view bytes) {
 }
 
 double LlamaTrainer::gradient_norm() const { return state_->gradient_norm; }
+
+uint64_t LlamaTrainer::MomentElements() const {
+  uint64_t elements = 0;
+  for (const at::Tensor& t : state_->Moments()) elements += static_cast<uint64_t>(t.numel());
+  return elements;
+}
+
+void LlamaTrainer::GetMoments(std::span<float> out) const {
+  LONGHAUL_CHECK(out.size() == MomentElements(), "wrong number of moments");
+  for (const at::Tensor& t : state_->Moments()) {
+    const auto n = static_cast<size_t>(t.numel());
+    HostFloats(out.first(n)).copy_(t);
+    out = out.subspan(n);
+  }
+}
+
+void LlamaTrainer::SetMoments(std::span<const float> values) {
+  LONGHAUL_CHECK(values.size() == MomentElements(), "wrong number of moments");
+  for (const at::Tensor& t : state_->Moments()) {
+    const auto n = static_cast<size_t>(t.numel());
+    t.copy_(HostFloats(values.first(n)));
+    values = values.subspan(n);
+  }
+}
 
 absl::StatusOr<StepOutput> LlamaTrainer::Step(const StepInput& input) {
   ASSIGN_OR_RETURN(Batch batch, state_->Cut(input.tokens));

@@ -39,6 +39,10 @@ class LlamaTrainer final : public Trainer {
   // The inner optimizer's state as bytes, and back (InnerOptimizer::Load).
   std::string SaveInnerState() const override;
   absl::Status LoadInnerState(std::string_view bytes) override;
+  // The moments in it as one vector, without the step count: what workers may average.
+  uint64_t MomentElements() const;
+  void GetMoments(std::span<float> out) const;
+  void SetMoments(std::span<const float> values);
 
   // Each sample is cut into sequences; a token's target is the next one, the last token of a sample
   // has none. When loss or gradient norm is not finite, parameters and moments stay as they are.

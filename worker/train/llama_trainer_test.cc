@@ -274,6 +274,30 @@ TEST(LlamaTrainer, AppliedGradientIsAStep) {
   EXPECT_EQ(Parameters(*applied), before);
 }
 
+TEST(LlamaTrainer, MomentsComeAndGo) {
+  for (const char* name : {"adamw", "muon"}) {
+    TrainOptions options = TinyOptions();
+    options.optimizer.name = name;
+    const std::vector<uint16_t> tokens = RandomTokens(32, 11, 13);
+    auto trainer = MakeTrainer(TinyShape(), options);
+    const std::vector<float> theta = LivelyParameters(TinyShape());
+    trainer->SetParameters(0, theta);
+    std::vector<float> moments(trainer->MomentElements(), 1.0f);
+    trainer->GetMoments(moments);
+    EXPECT_EQ(moments, std::vector<float>(moments.size())) << "none before the first step";
+    ASSERT_TRUE(trainer->Step(Input({0, 1}, tokens)).ok());
+    const std::string state = trainer->SaveInnerState();
+    const std::vector<float> stepped = Parameters(*trainer);
+    trainer->GetMoments(moments);
+    EXPECT_NE(moments, std::vector<float>(moments.size()));
+    trainer->SetMoments(std::vector<float>(moments.size(), 1.0f));
+    EXPECT_NE(trainer->SaveInnerState(), state);
+    trainer->SetMoments(moments);
+    EXPECT_EQ(trainer->SaveInnerState(), state);
+    EXPECT_EQ(Parameters(*trainer), stepped);
+  }
+}
+
 TEST(LlamaTrainer, LossFallsOnARepeatedBatch) {
   auto trainer = MakeTrainer(TinyShape(), TinyOptions());
   trainer->SetParameters(0, InitialParameters(MakeParameterTable(TinyShape()), 1));
