@@ -69,24 +69,25 @@ class Block final : public Codec {
     return elements / kBlockValues * kFullBytes + (rest == 0 ? 0 : kScaleBytes + CodeBytes(rest));
   }
 
-  bool Encode(std::span<const float> in, std::span<std::byte> out) const override {
-    if (out.size() != EncodedBytes(in.size())) return false;
+  std::optional<size_t> EncodeChunk(const CodecPlan&, uint64_t, std::span<const float> in,
+                                    std::span<std::byte> out) const override {
+    if (out.size() < EncodedBytes(in.size())) return std::nullopt;
     const size_t full = in.size() / kBlockValues;
     auto* to = reinterpret_cast<uint8_t*>(out.data());
     for (size_t b = 0; b < full; ++b) {
-      if (!EncodeBlock(in.data() + b * kBlockValues, to + b * kFullBytes)) return false;
+      if (!EncodeBlock(in.data() + b * kBlockValues, to + b * kFullBytes)) return std::nullopt;
     }
     const std::span<const float> rest = in.subspan(full * kBlockValues);
-    if (rest.empty()) return true;
+    if (rest.empty()) return EncodedBytes(in.size());
     std::array<float, kBlockValues> padded{};
     std::copy(rest.begin(), rest.end(), padded.begin());
     std::array<uint8_t, kFullBytes> block;
-    if (!EncodeBlock(padded.data(), block.data())) return false;
+    if (!EncodeBlock(padded.data(), block.data())) return std::nullopt;
     std::memcpy(to + full * kFullBytes, block.data(), kScaleBytes + CodeBytes(rest.size()));
-    return true;
+    return EncodedBytes(in.size());
   }
 
-  bool Decode(std::span<const std::byte> in, std::span<float> out) const override {
+  bool DecodeChunk(uint64_t, std::span<const std::byte> in, std::span<float> out) const override {
     if (in.size() != EncodedBytes(out.size())) return false;
     const size_t full = out.size() / kBlockValues;
     const size_t rest = out.size() % kBlockValues;

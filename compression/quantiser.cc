@@ -1,0 +1,127 @@
+#include "compression/quantiser.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "compression/bf16.h"
+#include "compression/codec.h"
+
+namespace longhaul {
+namespace {
+
+constexpr float kRounding = 1.0f / 3;
+
+// All ones or all zeros: written so, the loops below have no branches and become vector code.
+LONGHAUL_INLINE int32_t Mask(bool condition) { return -static_cast<int32_t>(condition); }
+
+LONGHAUL_INLINE float Scaled(uint32_t magnitude_bits, float per_step) {
+  const float scaled = std::bit_cast<float>(magnitude_bits) * per_step;
+  constexpr float kMost = kMaxLevel;
+  return scaled < kMost ? scaled : kMost;
+}
+
+struct QuantiseKernel {
+  LONGHAUL_INLINE void operator()(const float* __restrict values, size_t n, uint32_t threshold,
+                                  float per_step, uint8_t* __restrict symbols,
+                                  CentroidSums* sums) const {
+    int32_t sum1 = 0, sum2 = 0, sum3 = 0, more = 0;
+    for (size_t i = 0; i < n; ++i) {
+      const auto bits = std::bit_cast<uint32_t>(values[i]);
+      const uint32_t magnitude = bits & kFloatMagnitudeMask;
+      const float scaled = Scaled(magnitude, per_step);
+      auto level = static_cast<int32_t>(scaled + kRounding);
+      level = level < 1 ? 1 : level;
+      level &= Mask(magnitude >= threshold);
+      const int32_t above = static_cast<int32_t>(scaled * 256.0f) - 256 * level;
+      sum1 += above & Mask(level == 1);
+      sum2 += above & Mask(level == 2);
+      sum3 += above & Mask(level == 3);
+      more += above & Mask(level > 3);
+      // A float has the exponent and the bits below it ready: that is TokenOf for large levels.
+      const auto as_float = std::bit_cast<uint32_t>(static_cast<float>(level));
+      constexpr int32_t kShift = ((127 + 4) << 2) - kDirectLevels;
+      const int32_t large = static_cast<int32_t>(as_float >> 21) - kShift;
+      const int32_t token = level ^ ((level ^ large) & Mask(level > 15));
+      symbols[i] =
+          static_cast<uint8_t>(2 * token - (static_cast<int32_t>(bits >> 31) & Mask(token != 0)));
+    }
+    (*sums)[0] += sum1;
+    (*sums)[1] += sum2;
+    (*sums)[2] += sum3;
+    (*sums)[3] += more;
+  }
+};
+
+struct LookUpKernel {
+  LONGHAUL_INLINE void operator()(const uint8_t* __restrict symbols, size_t n,
+                                  const float* __restrict table, float* __restrict out) const {
+    for (size_t i = 0; i < n; ++i) out[i] = table[symbols[i]];
+  }
+};
+
+}  // namespace
+
+void Quantise(CpuLevel cpu, std::span<const float> values, const QuantiserSettings& settings,
+              uint8_t* symbols, CentroidSums& sums) {
+  RunAt(cpu, QuantiseKernel(), values.data(), values.size(), settings.threshold_bits,
+        1.0f / settings.step, symbols, &sums);
+}
+
+uint32_t LevelOf(float value, float step) {
+  const uint32_t magnitude = std::bit_cast<uint32_t>(value) & kFloatMagnitudeMask;
+  return std::max(1u, static_cast<uint32_t>(Scaled(magnitude, 1.0f / step) + kRounding));
+}
+
+std::array<uint32_t, kSymbols> CountSymbols(std::span<const uint8_t> symbols) {
+  // Four tables, so that equal neighbours need not wait for each other.
+  std::array<std::array<uint32_t, 256>, 4> part{};
+  size_t i = 0;
+  for (; i + 8 <= symbols.size(); i += 8) {
+    uint64_t eight;
+    std::memcpy(&eight, symbols.data() + i, 8);
+    for (int j = 0; j < 8; ++j) ++part[j & 3][(eight >> (8 * j)) & 255];
+  }
+  for (; i < symbols.size(); ++i) ++part[0][symbols[i]];
+  std::array<uint32_t, kSymbols> counts{};
+  for (size_t s = 0; s < kSymbols; ++s) {
+    counts[s] = part[0][s] + part[1][s] + part[2][s] + part[3][s];
+  }
+  return counts;
+}
+
+NonZero CollectNonZero(std::span<const uint8_t> symbols) {
+  NonZero found;
+  const auto count = static_cast<size_t>(
+      std::count_if(symbols.begin(), symbols.end(), [](uint8_t s) { return s != 0; }));
+  found.positions.resize(count);
+  found.symbols.resize(count);
+  size_t at = 0, i = 0;
+  for (; i + 8 <= symbols.size(); i += 8) {
+    uint64_t eight;
+    std::memcpy(&eight, symbols.data() + i, 8);
+    while (eight != 0) {
+      const int byte = std::countr_zero(eight) >> 3;
+      found.positions[at] = static_cast<uint32_t>(i) + static_cast<uint32_t>(byte);
+      found.symbols[at++] = static_cast<uint8_t>(eight >> (8 * byte));
+      eight &= ~(uint64_t{255} << (8 * byte));
+    }
+  }
+  for (; i < symbols.size(); ++i) {
+    if (symbols[i] == 0) continue;
+    found.positions[at] = static_cast<uint32_t>(i);
+    found.symbols[at++] = symbols[i];
+  }
+  return found;
+}
+
+float ValueOf(uint32_t level, int centroid, float step) {
+  const auto units = static_cast<float>(256 * static_cast<int32_t>(level) + centroid);
+  return std::min(units * (step * 0x1p-8f), kMaxMagnitude);
+}
+
+void LookUp(CpuLevel cpu, std::span<const uint8_t> symbols,
+            const std::array<float, kSymbols>& table, float* out) {
+  RunAt(cpu, LookUpKernel(), symbols.data(), symbols.size(), table.data(), out);
+}
+
+}  // namespace longhaul
