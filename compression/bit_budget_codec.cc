@@ -31,7 +31,7 @@ class SectionEncoder {
 
   void CodePlain(const ChunkSection& place, SectionMode mode, std::vector<uint8_t>& out) const {
     std::vector<float> values;
-    for (const Run& piece : place.pieces) {
+    for (const Piece& piece : place.pieces) {
       const std::span<const float> part = chunk_.subspan(piece.begin, piece.count);
       values.insert(values.end(), part.begin(), part.end());
     }
@@ -47,7 +47,7 @@ class SectionEncoder {
     Section section;
     section.symbols.resize(place.count);
     uint8_t* symbols = section.symbols.data();
-    for (const Run& piece : place.pieces) {
+    for (const Piece& piece : place.pieces) {
       // Ties get through before their end only.
       const uint64_t at = first_ + piece.begin;
       const auto before = static_cast<uint32_t>(

@@ -5,12 +5,11 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <numbers>
 #include <string>
 
-#include "common/rng.h"
 #include "compression/bf16.h"
 #include "compression/block_codec.h"
+#include "compression/test_values.h"
 
 namespace longhaul {
 namespace {
@@ -21,19 +20,6 @@ constexpr CodecId kBlocks[] = {CodecId::kInt8, CodecId::kInt4, CodecId::kInt2};
 constexpr float kMark = 123.0f;
 
 int Bits(CodecId id) { return id == CodecId::kInt8 ? 8 : id == CodecId::kInt4 ? 4 : 2; }
-
-// Standard normal by Box-Muller, in double.
-double Normal(uint64_t seed, uint64_t stream, uint64_t tensor, uint64_t i) {
-  const double u1 = static_cast<double>((Draw(seed, {stream, tensor, 2 * i}) >> 11) + 1) * 0x1p-53;
-  const double u2 = static_cast<double>(Draw(seed, {stream, tensor, 2 * i + 1}) >> 11) * 0x1p-53;
-  return std::sqrt(-2 * std::log(u1)) * std::cos(2 * std::numbers::pi * u2);
-}
-
-std::vector<float> Normals(uint64_t tensor, size_t n, double scale) {
-  std::vector<float> v(n);
-  for (size_t i = 0; i < n; ++i) v[i] = static_cast<float>(scale * Normal(1, 9, tensor, i));
-  return v;
-}
 
 std::vector<std::byte> Encoded(const Codec& codec, const std::vector<float>& v) {
   std::vector<std::byte> bytes(codec.EncodedBytes(v.size()));
@@ -89,6 +75,15 @@ TEST(CodecTest, NamesAndIdsAgree) {
     EXPECT_EQ(FindCodec(id)->id(), id);
     EXPECT_EQ(CodecByName(CodecName(id)), id);
   }
+  for (CodecId id : {CodecId::kTopK, CodecId::kBitBudget}) {
+    EXPECT_EQ(FindCodec(id), nullptr);  // they need a budget
+    EXPECT_EQ(MakeCodec({id, 2000})->id(), id);
+    EXPECT_EQ(MakeCodec({id, 0}), nullptr);
+    EXPECT_EQ(CodecByName(CodecName(id)), id);
+  }
+  EXPECT_EQ(MakeCodec({CodecId::kInt8, 0})->id(), CodecId::kInt8);
+  EXPECT_EQ(MakeCodec({CodecId::kInt8, 8000}), nullptr);
+  EXPECT_EQ(MakeCodec({static_cast<CodecId>(99), 0}), nullptr);
   EXPECT_EQ(CodecName(CodecId::kInt4), "int4");
   EXPECT_EQ(FindCodec(static_cast<CodecId>(0)), nullptr);
   EXPECT_EQ(FindCodec(static_cast<CodecId>(99)), nullptr);

@@ -16,17 +16,17 @@ namespace longhaul {
 inline constexpr size_t kTensorClasses = 3;
 
 // Consecutive values of a chunk.
-struct Run {
+struct Piece {
   uint32_t begin = 0;
   uint32_t count = 0;
-  bool operator==(const Run&) const = default;
+  bool operator==(const Piece&) const = default;
 };
 
 // The values of one class in a chunk, in order: pieces of tensors, and the rows they consist of.
 struct ChunkSection {
   uint32_t count = 0;
-  std::vector<Run> pieces;
-  std::vector<Run> rows;  // cover the pieces; empty when that would say nothing new
+  std::vector<Piece> pieces;
+  std::vector<Piece> rows;  // cover the pieces; empty when that would say nothing new
 };
 
 class Layout {

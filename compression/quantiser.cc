@@ -14,21 +14,24 @@ constexpr float kRounding = 1.0f / 3;
 // All ones or all zeros: written so, the loops below have no branches and become vector code.
 LONGHAUL_INLINE int32_t Mask(bool condition) { return -static_cast<int32_t>(condition); }
 
-LONGHAUL_INLINE float Scaled(uint32_t magnitude_bits, float per_step) {
+LONGHAUL_INLINE float Scaled(uint32_t magnitude_bits, float per_step, float most) {
   const float scaled = std::bit_cast<float>(magnitude_bits) * per_step;
-  constexpr float kMost = kMaxLevel;
-  return scaled < kMost ? scaled : kMost;
+  return scaled < most ? scaled : most;
+}
+
+float MostScaled(float per_step) {
+  return std::min(static_cast<float>(kMaxLevel), kSaturation * per_step);
 }
 
 struct QuantiseKernel {
   LONGHAUL_INLINE void operator()(const float* __restrict values, size_t n, uint32_t threshold,
-                                  float per_step, uint8_t* __restrict symbols,
+                                  float per_step, float most, uint8_t* __restrict symbols,
                                   CentroidSums* sums) const {
     int32_t sum1 = 0, sum2 = 0, sum3 = 0, more = 0;
     for (size_t i = 0; i < n; ++i) {
       const auto bits = std::bit_cast<uint32_t>(values[i]);
       const uint32_t magnitude = bits & kFloatMagnitudeMask;
-      const float scaled = Scaled(magnitude, per_step);
+      const float scaled = Scaled(magnitude, per_step, most);
       auto level = static_cast<int32_t>(scaled + kRounding);
       level = level < 1 ? 1 : level;
       level &= Mask(magnitude >= threshold);
@@ -63,13 +66,16 @@ struct LookUpKernel {
 
 void Quantise(CpuLevel cpu, std::span<const float> values, const QuantiserSettings& settings,
               uint8_t* symbols, CentroidSums& sums) {
-  RunAt(cpu, QuantiseKernel(), values.data(), values.size(), settings.threshold_bits,
-        1.0f / settings.step, symbols, &sums);
+  const float per_step = 1.0f / settings.step;
+  RunAt(cpu, QuantiseKernel(), values.data(), values.size(), settings.threshold_bits, per_step,
+        MostScaled(per_step), symbols, &sums);
 }
 
 uint32_t LevelOf(float value, float step) {
   const uint32_t magnitude = std::bit_cast<uint32_t>(value) & kFloatMagnitudeMask;
-  return std::max(1u, static_cast<uint32_t>(Scaled(magnitude, 1.0f / step) + kRounding));
+  const float per_step = 1.0f / step;
+  return std::max(
+      1u, static_cast<uint32_t>(Scaled(magnitude, per_step, MostScaled(per_step)) + kRounding));
 }
 
 std::array<uint32_t, kSymbols> CountSymbols(std::span<const uint8_t> symbols) {

@@ -1,9 +1,9 @@
 // The dead-zone quantiser and its symbols.
 //
-// A value v has the level ⌊|v| / step + 1/3⌋, but 0 when |v| is below a threshold (about 2/3 step,
-// chosen apart so that the rate can be met exactly), and its sign. Levels up to 15 are tokens of
-// their own; larger ones share a token by exponent and two bits below it, the rest travels as raw
-// bits. A symbol is 2 · token, less 1 for a negative value; 0 for zero: one byte.
+// A value v has the level ⌊min(|v|, 8) / step + 1/3⌋, but 0 when |v| is below a threshold (about
+// 2/3 step, chosen apart so that the rate can be met exactly), and its sign. Levels up to 15 are
+// tokens of their own; larger ones share a token by exponent and two bits below it, the rest
+// travels as raw bits. A symbol is 2 · token, less 1 for a negative value; 0 for zero: one byte.
 //
 // Pure; any thread. Every CPU level gives the same bits.
 #pragma once
@@ -43,6 +43,8 @@ constexpr uint32_t TokenOfSymbol(uint32_t symbol) { return (symbol + 1) / 2; }
 // from kCentroids on share the last one.
 inline constexpr uint32_t kCentroids = 4;
 inline constexpr int kLeastCentroid = -86, kMostCentroid = 169;  // as a byte: less the least
+// Larger magnitudes count as this one; decoded, they are cut at kMaxMagnitude.
+inline constexpr float kSaturation = 8.0f;
 using CentroidSums = std::array<int64_t, kCentroids>;
 
 struct QuantiserSettings {

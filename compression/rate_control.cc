@@ -12,6 +12,7 @@ namespace longhaul {
 namespace {
 
 constexpr uint32_t kInsideShift = 8;  // finer bins are 2^8 bit patterns wide
+constexpr uint32_t kSaturationBits = std::bit_cast<uint32_t>(kSaturation);
 constexpr uint32_t kMinThresholdBits = std::bit_cast<uint32_t>(kMinStep);
 // No level may pass kMaxLevel, whatever the largest value: the step is above its 2^-20.
 constexpr uint32_t kOctavesBelow = 19;
@@ -29,7 +30,7 @@ std::vector<uint32_t> TokenEdges(uint32_t threshold_bits, uint32_t end_bits) {
   for (uint32_t t = 2; t < kTokens; ++t) {
     const float level = static_cast<float>(FirstLevelOf(t)) - 1.0f / 3;
     const auto edge = std::bit_cast<uint32_t>(level * step);
-    if (edge >= end_bits) break;
+    if (edge >= std::min(end_bits, kSaturationBits)) break;
     edges.push_back(std::max(edge, threshold_bits));
   }
   return edges;
@@ -66,7 +67,7 @@ void RateControl::ForCoded(uint64_t first, std::span<const float> chunk, Visit v
   for (size_t c = 0; c < kTensorClasses; ++c) {
     const bool vectors = c == static_cast<size_t>(TensorClass::kVector);
     if (vectors && plan_.vectors != static_cast<uint8_t>(VectorMode::kCoded)) continue;
-    for (const Run& piece : (*cut)[c].pieces) {
+    for (const Piece& piece : (*cut)[c].pieces) {
       visit(first + piece.begin, chunk.subspan(piece.begin, piece.count));
     }
   }
@@ -81,11 +82,11 @@ bool RateControl::TakeHistograms(uint64_t first, std::span<const float> chunk) {
     const ChunkSection& section = (*cut)[c];
     if (section.count == 0) continue;
     SectionHistogram histogram;
-    for (const Run& piece : section.pieces) counter_.Add(chunk.subspan(piece.begin, piece.count));
+    for (const Piece& piece : section.pieces) counter_.Add(chunk.subspan(piece.begin, piece.count));
     histogram.values = counter_.Take();
     if (histogram.values.end_bits() > kFloatInfinityBits) return false;
     histogram.rows = static_cast<uint32_t>(section.rows.size());
-    for (const Run& row : section.rows) {
+    for (const Piece& row : section.rows) {
       uint32_t most = 0;
       for (float v : chunk.subspan(row.begin, row.count)) most = std::max(most, MagnitudeBits(v));
       counter_.AddOne(most, row.count);
@@ -176,7 +177,8 @@ void RateControl::Solve() {
   ChooseVectors(budget);
   uint32_t high = kMinThresholdBits;
   for (const SectionHistogram& s : sections_) high = std::max(high, s.values.end_bits());
-  uint32_t low = std::max(kMinThresholdBits, high - std::min(high, kOctavesBelow << 23));
+  const uint32_t largest = std::min(high, kSaturationBits);
+  uint32_t low = std::max(kMinThresholdBits, largest - std::min(largest, kOctavesBelow << 23));
   if (Cost(low) <= budget) high = low;
   constexpr uint32_t kCloseEnough = 1u << 9;
   while (high - low > kCloseEnough) {
@@ -186,16 +188,17 @@ void RateControl::Solve() {
   SetThreshold(high);
   pass_ = Pass::kDone;
 
-  // Where a bin is a peak, its values are not spread evenly.
+  // Where bins differ much from their neighbours, their values are not spread evenly.
   const uint32_t bin = high >> kBinShift;
-  uint64_t here = 0, nonzero = 0, beside = 0, wanted = 0;
+  uint64_t here = 0, nonzero = 0, below = 0, above = 0, wanted = 0;
   for (const SectionHistogram& s : sections_) {
     here += s.values.InBin(bin);
-    beside += std::max(s.values.InBin(bin - 1), s.values.InBin(bin + 1));
+    below += s.values.InBin(bin - 1);
+    above += s.values.InBin(bin + 1);
     nonzero += s.values.Reaching(high);
     wanted += s.values.Reaching(high) - s.values.Reaching((bin + 1) << kBinShift);
   }
-  if (16 * here > nonzero && here > 2 * beside) {
+  if (16 * here > nonzero && here > 2 * std::min(below, above)) {
     pass_ = Pass::kInsideBin;
     inside_.assign(kBinWidth >> kInsideShift, 0);
     wanted_ = wanted;

@@ -50,7 +50,7 @@ uint64_t RowsCost(uint64_t active, uint64_t rows);
 
 // A section as symbols, ready to be coded.
 struct Section {
-  std::vector<uint8_t> symbols;  // of the values in `runs`
+  std::vector<uint8_t> symbols;  // of the values in `coded`
   std::vector<uint32_t> large;   // levels of the symbols >= kFirstLargeSymbol, in order
   CentroidSums sums{};
   std::optional<std::vector<uint32_t>> active_rows;  // the others are left out of `symbols`
@@ -62,9 +62,9 @@ void EncodeSection(CpuLevel cpu, const Section& section, std::vector<uint8_t>& o
 // A section that was decoded and found right, not yet written to its place.
 struct DecodedSection {
   SectionMode mode = SectionMode::kEmpty;
-  std::vector<Run> runs;            // where the coded values lie in the chunk; the others are 0
+  std::vector<Piece> coded;         // where the coded values lie in the chunk; the others are 0
   std::vector<uint8_t> symbols;     // dense: of each value; sparse: of each that is not zero
-  std::vector<uint32_t> positions;  // sparse: of each symbol, counted along the runs
+  std::vector<uint32_t> positions;  // sparse: of each symbol, counted along them
   std::vector<uint32_t> levels;     // of the symbols that are large, in order
   std::array<float, kSymbols> values{};  // of the symbols that are not
   int last_centroid = 0;                 // of large levels
@@ -73,7 +73,7 @@ struct DecodedSection {
 // Reads one section from the beginning of `in`; how many bytes. Nothing when it is damaged.
 std::optional<size_t> DecodeSection(CpuLevel cpu, std::span<const uint8_t> in,
                                     const ChunkSection& place, float step, DecodedSection& section);
-// Puts the values of all runs of `place` where they belong in the chunk.
+// Puts the values of `place` where they belong in the chunk.
 void WriteSection(CpuLevel cpu, const DecodedSection& section, const ChunkSection& place,
                   float step, std::span<float> chunk);
 

@@ -75,7 +75,7 @@ class SectionReader {
     }
     count_ = 0;
     for (uint32_t row : rows) {
-      out_.runs.push_back(place_.rows[row]);
+      out_.coded.push_back(place_.rows[row]);
       count_ += place_.rows[row].count;
     }
     return true;
@@ -175,9 +175,9 @@ float LargeValue(const DecodedSection& section, uint8_t symbol, uint32_t level, 
   return (symbol & 1) != 0 ? -value : value;
 }
 
-void WriteSparse(const DecodedSection& section, std::span<const Run> runs, float step,
+void WriteSparse(const DecodedSection& section, std::span<const Piece> coded, float step,
                  std::span<float> chunk) {
-  auto run = runs.begin();
+  auto run = coded.begin();
   uint32_t run_first = 0;  // position of the run's first value
   auto level = section.levels.begin();
   for (size_t i = 0; i < section.positions.size(); ++i) {
@@ -190,11 +190,11 @@ void WriteSparse(const DecodedSection& section, std::span<const Run> runs, float
   }
 }
 
-void WriteDense(CpuLevel cpu, const DecodedSection& section, std::span<const Run> runs, float step,
-                std::span<float> chunk) {
+void WriteDense(CpuLevel cpu, const DecodedSection& section, std::span<const Piece> coded,
+                float step, std::span<float> chunk) {
   const uint8_t* symbols = section.symbols.data();
   auto level = section.levels.begin();
-  for (const Run& run : runs) {
+  for (const Piece& run : coded) {
     float* out = chunk.data() + run.begin;
     LookUp(cpu, {symbols, run.count}, section.values, out);
     if (!section.levels.empty()) {
@@ -219,15 +219,15 @@ std::optional<size_t> DecodeSection(CpuLevel cpu, std::span<const uint8_t> in,
 
 void WriteSection(CpuLevel cpu, const DecodedSection& section, const ChunkSection& place,
                   float step, std::span<float> chunk) {
-  const bool some_rows = !section.runs.empty();
-  const std::span<const Run> runs = some_rows ? section.runs : place.pieces;
+  const bool some_rows = !section.coded.empty();
+  const std::span<const Piece> coded = some_rows ? section.coded : place.pieces;
   if (some_rows || section.mode == SectionMode::kEmpty || section.mode == SectionMode::kSparse) {
-    for (const Run& piece : place.pieces) std::fill_n(&chunk[piece.begin], piece.count, 0.0f);
+    for (const Piece& piece : place.pieces) std::fill_n(&chunk[piece.begin], piece.count, 0.0f);
   }
-  if (section.mode == SectionMode::kSparse) WriteSparse(section, runs, step, chunk);
-  if (section.mode == SectionMode::kDense) WriteDense(cpu, section, runs, step, chunk);
+  if (section.mode == SectionMode::kSparse) WriteSparse(section, coded, step, chunk);
+  if (section.mode == SectionMode::kDense) WriteDense(cpu, section, coded, step, chunk);
   const float* plain = section.plain.data();
-  for (const Run& piece : place.pieces) {
+  for (const Piece& piece : place.pieces) {
     if (section.plain.empty()) break;
     std::copy_n(plain, piece.count, &chunk[piece.begin]);
     plain += piece.count;
