@@ -20,16 +20,18 @@ class SectionEncoder {
   SectionEncoder(CpuLevel cpu, const CodecPlan& plan, uint64_t first, std::span<const float> chunk)
       : cpu_(cpu), plan_(plan), first_(first), chunk_(chunk), step_(FromBf16(plan.step)) {}
 
-  // Quantised, or as bf16 should that be shorter.
-  void Code(const ChunkSection& place, std::vector<uint8_t>& out) const {
+  // Quantised, or as bf16 should that be shorter. False when a value is not finite.
+  bool Code(const ChunkSection& place, std::vector<uint8_t>& out) const {
     const size_t start = out.size();
-    EncodeSection(cpu_, MakeSection(place), out);
-    if (out.size() - start <= 1 + 2 * size_t{place.count}) return;
+    Section section;
+    if (!Quantised(place, section)) return false;
+    EncodeSection(cpu_, section, out);
+    if (out.size() - start <= 1 + 2 * size_t{place.count}) return true;
     out.resize(start);
-    CodePlain(place, SectionMode::kBf16, out);
+    return CodePlain(place, SectionMode::kBf16, out);
   }
 
-  void CodePlain(const ChunkSection& place, SectionMode mode, std::vector<uint8_t>& out) const {
+  bool CodePlain(const ChunkSection& place, SectionMode mode, std::vector<uint8_t>& out) const {
     std::vector<float> values;
     for (const Piece& piece : place.pieces) {
       const std::span<const float> part = chunk_.subspan(piece.begin, piece.count);
@@ -39,12 +41,11 @@ class SectionEncoder {
     out.push_back(HeadByte(mode, /*some_rows=*/false));
     const size_t at = out.size();
     out.resize(at + codec.EncodedBytes(values.size()));
-    codec.Encode(values, std::as_writable_bytes(std::span(out).subspan(at)));
+    return codec.Encode(values, std::as_writable_bytes(std::span(out).subspan(at)));
   }
 
  private:
-  Section MakeSection(const ChunkSection& place) const {
-    Section section;
+  bool Quantised(const ChunkSection& place, Section& section) const {
     section.symbols.resize(place.count);
     uint8_t* symbols = section.symbols.data();
     for (const Piece& piece : place.pieces) {
@@ -53,21 +54,23 @@ class SectionEncoder {
       const auto before = static_cast<uint32_t>(
           plan_.tie_end <= at ? 0 : std::min<uint64_t>(piece.count, plan_.tie_end - at));
       const std::span<const float> values = chunk_.subspan(piece.begin, piece.count);
-      Quantise(cpu_, values.first(before), {plan_.tie_threshold_bits, step_}, symbols,
-               section.sums);
-      Quantise(cpu_, values.subspan(before), {plan_.threshold_bits, step_}, symbols + before,
-               section.sums);
-      CollectLarge(values, symbols, section.large);
+      const uint32_t largest =
+          std::max(Quantise(cpu_, values.first(before), {plan_.tie_threshold_bits, step_}, symbols,
+                            section.sums),
+                   Quantise(cpu_, values.subspan(before), {plan_.threshold_bits, step_},
+                            symbols + before, section.sums));
+      if (largest >= kFloatInfinityBits) return false;
+      if (LevelOf(std::bit_cast<float>(largest), step_) >= kDirectLevels) {
+        CollectLarge(values, symbols, section.large);
+      }
       symbols += piece.count;
     }
     if (!place.rows.empty()) LeaveOutRows(place, section);
-    return section;
+    return true;
   }
 
   void CollectLarge(std::span<const float> values, const uint8_t* symbols,
                     std::vector<uint32_t>& levels) const {
-    const uint8_t most = *std::max_element(symbols, symbols + values.size());
-    if (most < kFirstLargeSymbol) return;
     for (size_t i = 0; i < values.size(); ++i) {
       if (symbols[i] >= kFirstLargeSymbol) levels.push_back(LevelOf(values[i], step_));
     }
@@ -105,12 +108,6 @@ class SectionEncoder {
   const float step_;
 };
 
-bool Finite(std::span<const float> values) {
-  uint32_t most = 0;
-  for (float v : values) most = std::max(most, std::bit_cast<uint32_t>(v) & kFloatMagnitudeMask);
-  return most < kFloatInfinityBits;
-}
-
 class BitBudgetCodec final : public Codec {
  public:
   BitBudgetCodec(uint32_t bits_milli, Layout layout, CpuLevel cpu)
@@ -130,19 +127,16 @@ class BitBudgetCodec final : public Codec {
                                     std::span<const float> in,
                                     std::span<std::byte> out) const override {
     const auto cut = layout_.Cut(first, in.size());
-    if (!cut || out.size() < EncodedBytes(in.size()) || !Finite(in)) return std::nullopt;
+    if (!cut || out.size() < EncodedBytes(in.size())) return std::nullopt;
     std::vector<uint8_t> bytes(kStepBytes);
     std::memcpy(bytes.data(), &plan.step, kStepBytes);
     const SectionEncoder encoder(cpu_, plan, first, in);
     for (size_t c = 0; c < kTensorClasses; ++c) {
       const ChunkSection& place = (*cut)[c];
       if (place.count == 0) continue;
-      const auto vectors = static_cast<VectorMode>(plan.vectors);
-      if (c != static_cast<size_t>(TensorClass::kVector) || vectors == VectorMode::kCoded) {
-        encoder.Code(place, bytes);
-      } else {
-        encoder.CodePlain(
-            place, vectors == VectorMode::kBf16 ? SectionMode::kBf16 : SectionMode::kInt8, bytes);
+      const bool vectors = c == static_cast<size_t>(TensorClass::kVector);
+      if (!(vectors ? CodeVectors(encoder, place, plan, bytes) : encoder.Code(place, bytes))) {
+        return std::nullopt;
       }
     }
     std::memcpy(out.data(), bytes.data(), bytes.size());
@@ -174,6 +168,19 @@ class BitBudgetCodec final : public Codec {
   }
 
  private:
+  static bool CodeVectors(const SectionEncoder& encoder, const ChunkSection& place,
+                          const CodecPlan& plan, std::vector<uint8_t>& bytes) {
+    switch (static_cast<VectorMode>(plan.vectors)) {
+      case VectorMode::kBf16:
+        return encoder.CodePlain(place, SectionMode::kBf16, bytes);
+      case VectorMode::kInt8:
+        return encoder.CodePlain(place, SectionMode::kInt8, bytes);
+      case VectorMode::kCoded:
+        break;
+    }
+    return encoder.Code(place, bytes);
+  }
+
   const uint32_t bits_milli_;
   const Layout layout_;
   const CpuLevel cpu_;

@@ -268,14 +268,15 @@ TEST(Rans, EveryLevelWritesTheSameBytesAndReadsThem) {
   for (size_t n : {1, 3, 4, 1000, 16383, 16384, 16385, 16415, 40000}) {
     for (uint32_t most : {0u, 1u, 2u, 14u, 31u, 32u, kSymbols - 1}) {
       const std::vector<uint8_t> symbols = RandomSymbols(rng, n, most);
-      const FrequencyTable table = TableOf(WeightsOf(CountSymbols(symbols)));
+      const auto counts = CountSymbols(symbols);
+      const FrequencyTable table = TableOf(WeightsOf(counts));
       std::vector<uint8_t> bytes;
-      EncodeSymbols(CpuLevel::kPortable, symbols, table, bytes);
+      EncodeSymbols(CpuLevel::kPortable, symbols, counts, table, bytes);
       const size_t length = bytes.size();
       bytes.resize(length + 5, 0xaa);  // what follows is not ours
       for (CpuLevel cpu : Runnable()) {
         std::vector<uint8_t> own;
-        EncodeSymbols(cpu, symbols, table, own);
+        EncodeSymbols(cpu, symbols, counts, table, own);
         ASSERT_TRUE(std::equal(own.begin(), own.end(), bytes.begin(), bytes.end() - 5));
         for (CpuLevel reader : Runnable()) {
           std::vector<uint8_t> found(n);
@@ -301,7 +302,7 @@ TEST(Rans, TakesLittleMoreThanTheEntropy) {
     if (c != 0) entropy -= c * std::log2(c / 65536.0);
   }
   std::vector<uint8_t> bytes;
-  EncodeSymbols(CpuLevel::kPortable, symbols, TableOf(WeightsOf(counts)), bytes);
+  EncodeSymbols(CpuLevel::kPortable, symbols, counts, TableOf(WeightsOf(counts)), bytes);
   EXPECT_LT(static_cast<double>(bytes.size()) * 8, entropy * 1.002 + 600);
 }
 

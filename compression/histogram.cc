@@ -9,8 +9,7 @@ namespace longhaul {
 
 void MagnitudeCounter::Add(std::span<const float> values) {
   // Several tables, so that equal neighbours need not wait for each other.
-  uint32_t* const tables[kTables] = {&counts_[0], &counts_[kBins], &counts_[2 * kBins],
-                                     &counts_[3 * kBins]};
+  uint32_t* const tables[kTables] = {&counts_[0], &counts_[kBins]};
   auto bin = [&](size_t i) {
     return (std::bit_cast<uint32_t>(values[i]) & kFloatMagnitudeMask) >> kBinShift;
   };
@@ -27,7 +26,7 @@ void MagnitudeCounter::AddOne(uint32_t magnitude_bits, uint32_t count) {
 
 Histogram MagnitudeCounter::Take() {
   for (size_t b = 0; b < kBins; ++b) {
-    counts_[b] += counts_[kBins + b] + counts_[2 * kBins + b] + counts_[3 * kBins + b];
+    counts_[b] += counts_[kBins + b];
   }
   Histogram histogram;
   const auto begin = counts_.begin(), end = begin + kBins;

@@ -25,7 +25,7 @@ class MagnitudeCounter {
   class Histogram Take();
 
  private:
-  static constexpr size_t kTables = 4;
+  static constexpr size_t kTables = 2;
   std::vector<uint32_t> counts_;
 };
 

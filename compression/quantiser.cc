@@ -24,13 +24,15 @@ float MostScaled(float per_step) {
 }
 
 struct QuantiseKernel {
-  LONGHAUL_INLINE void operator()(const float* __restrict values, size_t n, uint32_t threshold,
-                                  float per_step, float most, uint8_t* __restrict symbols,
-                                  CentroidSums* sums) const {
+  LONGHAUL_INLINE uint32_t operator()(const float* __restrict values, size_t n, uint32_t threshold,
+                                      float per_step, float most, uint8_t* __restrict symbols,
+                                      CentroidSums* sums) const {
     int32_t sum1 = 0, sum2 = 0, sum3 = 0, more = 0;
+    uint32_t largest = 0;
     for (size_t i = 0; i < n; ++i) {
       const auto bits = std::bit_cast<uint32_t>(values[i]);
       const uint32_t magnitude = bits & kFloatMagnitudeMask;
+      largest = largest > magnitude ? largest : magnitude;
       const float scaled = Scaled(magnitude, per_step, most);
       auto level = static_cast<int32_t>(scaled + kRounding);
       level = level < 1 ? 1 : level;
@@ -52,6 +54,7 @@ struct QuantiseKernel {
     (*sums)[1] += sum2;
     (*sums)[2] += sum3;
     (*sums)[3] += more;
+    return largest;
   }
 };
 
@@ -64,11 +67,11 @@ struct LookUpKernel {
 
 }  // namespace
 
-void Quantise(CpuLevel cpu, std::span<const float> values, const QuantiserSettings& settings,
-              uint8_t* symbols, CentroidSums& sums) {
+uint32_t Quantise(CpuLevel cpu, std::span<const float> values, const QuantiserSettings& settings,
+                  uint8_t* symbols, CentroidSums& sums) {
   const float per_step = 1.0f / settings.step;
-  RunAt(cpu, QuantiseKernel(), values.data(), values.size(), settings.threshold_bits, per_step,
-        MostScaled(per_step), symbols, &sums);
+  return RunAt(cpu, QuantiseKernel(), values.data(), values.size(), settings.threshold_bits,
+               per_step, MostScaled(per_step), symbols, &sums);
 }
 
 uint32_t LevelOf(float value, float step) {
@@ -79,26 +82,31 @@ uint32_t LevelOf(float value, float step) {
 }
 
 std::array<uint32_t, kSymbols> CountSymbols(std::span<const uint8_t> symbols) {
-  // Four tables, so that equal neighbours need not wait for each other.
-  std::array<std::array<uint32_t, 256>, 4> part{};
-  size_t i = 0;
+  // Several tables, so that equal neighbours need not wait for each other; and zeros, often many,
+  // are passed over.
+  constexpr size_t kTables = 8;
+  std::array<std::array<uint32_t, 256>, kTables> part{};
+  size_t i = 0, zeros = 0;
   for (; i + 8 <= symbols.size(); i += 8) {
     uint64_t eight;
     std::memcpy(&eight, symbols.data() + i, 8);
-    for (int j = 0; j < 8; ++j) ++part[j & 3][(eight >> (8 * j)) & 255];
+    if (eight == 0) {
+      zeros += 8;
+      continue;
+    }
+    for (size_t j = 0; j < kTables; ++j) ++part[j][(eight >> (8 * j)) & 255];
   }
   for (; i < symbols.size(); ++i) ++part[0][symbols[i]];
   std::array<uint32_t, kSymbols> counts{};
   for (size_t s = 0; s < kSymbols; ++s) {
-    counts[s] = part[0][s] + part[1][s] + part[2][s] + part[3][s];
+    for (const auto& table : part) counts[s] += table[s];
   }
+  counts[0] += static_cast<uint32_t>(zeros);
   return counts;
 }
 
-NonZero CollectNonZero(std::span<const uint8_t> symbols) {
+NonZero CollectNonZero(std::span<const uint8_t> symbols, size_t count) {
   NonZero found;
-  const auto count = static_cast<size_t>(
-      std::count_if(symbols.begin(), symbols.end(), [](uint8_t s) { return s != 0; }));
   found.positions.resize(count);
   found.symbols.resize(count);
   size_t at = 0, i = 0;

@@ -52,22 +52,23 @@ struct QuantiserSettings {
   float step = 0;
 };
 
-// Symbols of finite values. Adds the values' distances from their levels to `sums`, in the unit of
-// the centroids. At most 2^20 values.
-void Quantise(CpuLevel cpu, std::span<const float> values, const QuantiserSettings& settings,
-              uint8_t* symbols, CentroidSums& sums);
+// Symbols of at most 2^20 values, and the bits of the largest magnitude (the symbol of what is not
+// finite is unspecified). Adds the values' distances from their levels to `sums`, in the unit of
+// the centroids.
+uint32_t Quantise(CpuLevel cpu, std::span<const float> values, const QuantiserSettings& settings,
+                  uint8_t* symbols, CentroidSums& sums);
 // The level of one value that is not zero.
 uint32_t LevelOf(float value, float step);
 
 // How often each symbol occurs.
 std::array<uint32_t, kSymbols> CountSymbols(std::span<const uint8_t> symbols);
 
-// The symbols that are not zero, and where.
+// The `count` symbols that are not zero, and where.
 struct NonZero {
   std::vector<uint32_t> positions;
   std::vector<uint8_t> symbols;
 };
-NonZero CollectNonZero(std::span<const uint8_t> symbols);
+NonZero CollectNonZero(std::span<const uint8_t> symbols, size_t count);
 
 // The value of a level; `centroid` as above. Saturates at kMaxMagnitude.
 float ValueOf(uint32_t level, int centroid, float step);

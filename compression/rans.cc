@@ -110,6 +110,17 @@ size_t DecodeGroups(CpuLevel cpu, const uint16_t** in, const uint16_t* end,
   return 0;
 }
 
+// A symbol of frequency f adds 12 - log2 f bits to a state x >= 8 f, and because of the rounding at
+// most log2(1 + 1/8) < 1/4 bit more. Vector stores spill below the last word.
+size_t MostWords(const std::array<uint32_t, kSymbols>& counts, const FrequencyTable& table) {
+  uint64_t cost = 0;
+  for (size_t s = 0; s < kSymbols; ++s) {
+    if (counts[s] == 0) continue;
+    cost += counts[s] * (kProbabilityBits * kOneBit + kOneBit / 4 - Log2(table.frequency[s]));
+  }
+  return cost / (16 * kOneBit) + 4 * kWideLanes;
+}
+
 }  // namespace
 
 TokenWeights WeightsOf(const std::array<uint32_t, kSymbols>& counts) {
@@ -155,11 +166,11 @@ FrequencyTable TableOf(const TokenWeights& weights) {
 }
 
 void EncodeSymbols(CpuLevel cpu, std::span<const uint8_t> symbols,
-                   const FrequencyTable& frequencies, std::vector<uint8_t>& out) {
+                   const std::array<uint32_t, kSymbols>& counts, const FrequencyTable& frequencies,
+                   std::vector<uint8_t>& out) {
   const EncoderTable table = MakeEncoderTable(frequencies);
   const size_t n = symbols.size(), lanes = LanesFor(n);
-  // A symbol pushes out a word at most; vector stores spill below the last one.
-  const size_t capacity = n + 2 * kWideLanes;
+  const size_t capacity = MostWords(counts, frequencies);
   const auto words = std::make_unique_for_overwrite<uint16_t[]>(capacity);
   uint16_t* const end = words.get() + capacity;
   Lanes states;

@@ -40,8 +40,9 @@ TokenWeights WeightsOf(const std::array<uint32_t, kSymbols>& counts);
 // Weights are at most kMostWeight and not all 0.
 FrequencyTable TableOf(const TokenWeights& weights);
 
-// Every symbol that occurs has a frequency above 0.
-void EncodeSymbols(CpuLevel cpu, std::span<const uint8_t> symbols, const FrequencyTable& table,
+// `counts` = CountSymbols(symbols); every symbol that occurs has a frequency above 0. Appends.
+void EncodeSymbols(CpuLevel cpu, std::span<const uint8_t> symbols,
+                   const std::array<uint32_t, kSymbols>& counts, const FrequencyTable& table,
                    std::vector<uint8_t>& out);
 
 // Reads symbols.size() symbols from the beginning of `in`; `used` is how many bytes that took.

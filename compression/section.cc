@@ -63,7 +63,7 @@ void PutSparse(const Section& section, const TokenCounts& counts, BitWriter& out
     PutNumber(static_cast<uint32_t>(counts.from[layer]) - 1, out);
   }
   PutCentroids(section.sums, counts, std::min(layers, kCentroids), out);
-  const NonZero found = CollectNonZero(section.symbols);
+  const NonZero found = CollectNonZero(section.symbols, counts.nonzero());
   PutPositions(found.positions, static_cast<uint32_t>(section.symbols.size()), out);
   size_t i = 0;
   for (; i + 8 <= found.symbols.size(); i += 8) {
@@ -108,7 +108,7 @@ void PutDense(CpuLevel cpu, const Section& section, const TokenCounts& counts,
   const TokenWeights weights = WeightsOf(symbol_counts);
   for (uint32_t t = 0; t <= counts.used; ++t) head.Put(weights[t], 8);
   Append(head.Finish(), out);
-  EncodeSymbols(cpu, section.symbols, TableOf(weights), out);
+  EncodeSymbols(cpu, section.symbols, symbol_counts, TableOf(weights), out);
   if (section.large.empty()) return;
   BitWriter raw;
   for (uint32_t level : section.large) {

@@ -53,14 +53,26 @@ struct MarkKernel {
   }
 };
 
-// The smallest t that at most `k` of the magnitudes reach, where `most` is the largest.
-uint32_t Threshold(CpuLevel cpu, std::span<const uint32_t> magnitudes, uint32_t k, uint32_t most) {
-  uint32_t low = 0, high = most + 1;  // more than k reach `low`, at most k reach `high`
-  while (high - low > 1) {
-    const uint32_t middle = low + (high - low) / 2;
+// The smallest magnitude that at most k values reach, and how many do.
+struct Threshold {
+  uint32_t from = 0;
+  uint32_t reach = 0;
+};
+
+// `most` is the largest of the magnitudes.
+Threshold FindThreshold(CpuLevel cpu, std::span<const uint32_t> magnitudes, uint32_t k,
+                        uint32_t most) {
+  if (k >= magnitudes.size()) k = static_cast<uint32_t>(magnitudes.size());
+  uint32_t low = 0;  // more than k reach it, or all
+  Threshold high{most + 1, 0};
+  while (high.from - low > 1 && high.reach != k) {
+    const uint32_t middle = low + (high.from - low) / 2;
     const uint32_t count = RunAt(cpu, CountKernel(), magnitudes.data(), magnitudes.size(), middle);
-    if (count == k) return middle;
-    (count > k ? low : high) = middle;
+    if (count > k) {
+      low = middle;
+    } else {
+      high = {middle, count};
+    }
   }
   return high;
 }
@@ -86,10 +98,12 @@ class Selector {
         RunAt(cpu_, MagnitudeKernel(), block.data(), block.size(), magnitudes_.data());
     if (most >= kFloatInfinityBits) return false;
     const std::span<const uint32_t> magnitudes = std::span(magnitudes_).first(block.size());
-    const uint32_t from = std::max(1u, Threshold(cpu_, magnitudes, k, most));
-    RunAt(cpu_, MarkKernel(), block.data(), block.size(), from, marks_.data());
-    NonZero found = CollectNonZero(std::span(marks_).first(block.size()));
-    if (found.positions.size() < k && from > 1) AddTies(from - 1, k, found.positions);
+    const Threshold threshold = FindThreshold(cpu_, magnitudes, k, most);
+    RunAt(cpu_, MarkKernel(), block.data(), block.size(), threshold.from, marks_.data());
+    NonZero found = CollectNonZero(std::span(marks_).first(block.size()), threshold.reach);
+    if (threshold.reach < k && threshold.from > 1) {
+      AddTies(magnitudes, threshold.from - 1, k, found.positions);
+    }
     kept.block_counts.push_back(static_cast<uint32_t>(found.positions.size()));
     kept.positions.insert(kept.positions.end(), found.positions.begin(), found.positions.end());
     for (uint32_t at : found.positions) kept.values.push_back(block[at]);
@@ -98,9 +112,10 @@ class Selector {
 
  private:
   // The first values of this magnitude, until there are k.
-  void AddTies(uint32_t magnitude, uint32_t k, std::vector<uint32_t>& positions) const {
-    for (uint32_t i = 0; positions.size() < k && i < kTopKBlock; ++i) {
-      if (magnitudes_[i] == magnitude) positions.push_back(i);
+  static void AddTies(std::span<const uint32_t> magnitudes, uint32_t magnitude, uint32_t k,
+                      std::vector<uint32_t>& positions) {
+    for (uint32_t i = 0; positions.size() < k && i < magnitudes.size(); ++i) {
+      if (magnitudes[i] == magnitude) positions.push_back(i);
     }
     std::sort(positions.begin(), positions.end());
   }
