@@ -105,6 +105,22 @@ TEST(CodecTest, BlockCodecsEqualTheNaiveTwinAtEverySize) {
   }
 }
 
+TEST(CodecTest, BlockCodecsGiveEqualBitsOnEveryCpuLevel) {
+  for (CodecId id : kBlocks) {
+    for (size_t n : {0, 1, 64, 1000, 4096}) {
+      const std::vector<float> in = Normals(n, n, 2.0);
+      const std::vector<std::byte> bytes = Encoded(*FindCodec(id), in);
+      for (CpuLevel cpu : {CpuLevel::kPortable, CpuLevel::kAvx2, CpuLevel::kAvx512}) {
+        if (cpu > BestCpuLevel()) continue;
+        const auto codec = MakeBlockCodec(id, cpu);
+        EXPECT_EQ(Encoded(*codec, in), bytes);
+        EXPECT_EQ(Decoded(*codec, bytes, n), Decoded(*FindCodec(id), bytes, n));
+      }
+    }
+  }
+  EXPECT_EQ(MakeBlockCodec(CodecId::kBf16, CpuLevel::kPortable), nullptr);
+}
+
 TEST(CodecTest, TiesGoToEven) {
   std::vector<float> in(64, 0.0f);
   in[0] = 7.0f;  // scale 1 for int4
