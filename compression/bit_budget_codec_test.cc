@@ -6,6 +6,7 @@
 #include <limits>
 #include <map>
 
+#include "common/rng.h"
 #include "compression/bf16.h"
 #include "compression/test_values.h"
 

@@ -7,6 +7,7 @@
 #include <limits>
 #include <string>
 
+#include "common/rng.h"
 #include "compression/bf16.h"
 #include "compression/block_codec.h"
 #include "compression/test_values.h"

@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "common/rng.h"
 #include "compression/bf16.h"
 #include "compression/golomb.h"
 #include "compression/histogram.h"

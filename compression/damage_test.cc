@@ -3,6 +3,7 @@
 
 #include <cmath>
 
+#include "common/rng.h"
 #include "compression/bit_budget_codec.h"
 #include "compression/test_values.h"
 #include "compression/top_k_codec.h"

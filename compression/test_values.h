@@ -2,13 +2,10 @@
 #pragma once
 
 #include <algorithm>
-#include <cmath>
-#include <numbers>
 #include <optional>
 #include <string>
 #include <vector>
 
-#include "common/rng.h"
 #include "compression/codec.h"
 
 namespace longhaul {
@@ -16,28 +13,11 @@ namespace longhaul {
 inline constexpr size_t kTestChunk = 65536;
 
 // Standard normal by Box-Muller, in double.
-inline double Normal(uint64_t seed, uint64_t stream, uint64_t tensor, uint64_t i) {
-  const double u1 = static_cast<double>((Draw(seed, {stream, tensor, 2 * i}) >> 11) + 1) * 0x1p-53;
-  const double u2 = static_cast<double>(Draw(seed, {stream, tensor, 2 * i + 1}) >> 11) * 0x1p-53;
-  return std::sqrt(-2 * std::log(u1)) * std::cos(2 * std::numbers::pi * u2);
-}
-
-inline std::vector<float> Normals(uint64_t tensor, size_t n, double scale) {
-  std::vector<float> v(n);
-  for (size_t i = 0; i < n; ++i) v[i] = static_cast<float>(scale * Normal(1, 9, tensor, i));
-  return v;
-}
-
-// Student's t with 3 degrees of freedom: heavy tails.
-inline std::vector<float> HeavyTailed(uint64_t tensor, size_t n, double scale) {
-  std::vector<float> v(n);
-  for (size_t i = 0; i < n; ++i) {
-    double sum = 0;
-    for (uint64_t j = 1; j <= 3; ++j) sum += std::pow(Normal(2, j, tensor, i), 2);
-    v[i] = static_cast<float>(scale * Normal(2, 0, tensor, i) / std::sqrt(sum / 3));
-  }
-  return v;
-}
+double Normal(uint64_t seed, uint64_t stream, uint64_t tensor, uint64_t i);
+// `tensor` tells one vector from another.
+std::vector<float> Normals(uint64_t tensor, size_t n, double scale);
+// Student's t with 3 degrees of freedom.
+std::vector<float> HeavyTailed(uint64_t tensor, size_t n, double scale);
 
 struct CodedFragment {
   CodecPlan plan;
