@@ -91,7 +91,8 @@ class SectionEncoder {
     }
     if (active.empty() || active.size() == place.rows.size()) return;
     const TokenCounts all = CountTokens(CountSymbols(section.symbols));
-    const TokenCounts some = CountTokens(CountSymbols(left));
+    TokenCounts some = all;
+    some.from[0] = left.size();
     if (CheapestMode(some).cost + RowsCost(active.size(), place.rows.size()) >=
         CheapestMode(all).cost) {
       return;

@@ -68,7 +68,8 @@ struct NonZero {
   std::vector<uint32_t> positions;
   std::vector<uint8_t> symbols;
 };
-NonZero CollectNonZero(std::span<const uint8_t> symbols, size_t count);
+NonZero CollectNonZero(CpuLevel cpu, std::span<const uint8_t> symbols, size_t count);
+size_t CountNonZero(CpuLevel cpu, std::span<const uint8_t> symbols);
 
 // The value of a level; `centroid` as above. Saturates at kMaxMagnitude.
 float ValueOf(uint32_t level, int centroid, float step);

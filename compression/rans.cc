@@ -98,8 +98,12 @@ bool DecodePlain(const uint16_t** in, const uint16_t* end, size_t first, size_t 
 
 // Whole groups of wide lanes by vector instructions, as many as can be; how many.
 size_t DecodeGroups(CpuLevel cpu, const uint16_t** in, const uint16_t* end,
-                    const DecoderTable& table, size_t groups, Lanes& lanes, uint8_t* symbols) {
+                    const FrequencyTable& frequencies, const DecoderTable& table, size_t groups,
+                    Lanes& lanes, uint8_t* symbols) {
 #ifdef LONGHAUL_X86
+  if (cpu == CpuLevel::kAvx512 && rans::SymbolsUsed(frequencies) <= rans::kSmallAlphabet) {
+    return rans::DecodeSmallAvx512(in, end, frequencies, groups, lanes, symbols);
+  }
   if (cpu == CpuLevel::kAvx512) {
     return rans::DecodeGroupsAvx512(in, end, table, groups, lanes, symbols);
   }
@@ -122,6 +126,12 @@ size_t MostWords(const std::array<uint32_t, kSymbols>& counts, const FrequencyTa
 }
 
 }  // namespace
+
+size_t rans::SymbolsUsed(const FrequencyTable& table) {
+  size_t used = kSymbols;
+  while (used > 0 && table.frequency[used - 1] == 0) --used;
+  return used;
+}
 
 TokenWeights WeightsOf(const std::array<uint32_t, kSymbols>& counts) {
   std::array<uint64_t, kTokens> per_sign{};
@@ -181,8 +191,7 @@ void EncodeSymbols(CpuLevel cpu, std::span<const uint8_t> symbols,
   if (cpu == CpuLevel::kAvx512 && lanes == kWideLanes) {
     const size_t groups = n / kWideLanes;
     p = EncodePlain(symbols.data(), groups * kWideLanes, n, lanes, table, states, p);
-    const bool large = std::any_of(frequencies.frequency.begin() + 32, frequencies.frequency.end(),
-                                   [](uint16_t f) { return f != 0; });
+    const bool large = rans::SymbolsUsed(frequencies) > 32;
     p = rans::EncodeGroupsAvx512(symbols.data(), groups, table, large, states, p);
     last = 0;
   }
@@ -211,8 +220,8 @@ bool DecodeSymbols(CpuLevel cpu, std::span<const uint8_t> in, const FrequencyTab
   const uint16_t* const end = p + count;
   size_t done = 0;
   if (lanes == kWideLanes) {
-    done = kWideLanes *
-           DecodeGroups(cpu, &p, end + kWideLanes, table, n / kWideLanes, states, symbols.data());
+    done = kWideLanes * DecodeGroups(cpu, &p, end + kWideLanes, frequencies, table, n / kWideLanes,
+                                     states, symbols.data());
   }
   if (p > end) return false;
   if (!DecodePlain(&p, end, done, n, lanes, table, states, symbols.data())) return false;

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "compression/bf16.h"
+#include "compression/cpu.h"
 
 namespace longhaul {
 namespace {
@@ -22,6 +23,23 @@ uint32_t MaxMagnitudeBits(std::span<const float> values) {
   for (float v : values) most = std::max(most, std::bit_cast<uint32_t>(v) & kFloatMagnitudeMask);
   return most;
 }
+
+// Writes halves; the bits of the largest magnitude.
+struct Bf16Kernel {
+  LONGHAUL_INLINE uint32_t operator()(const float* __restrict in, size_t n,
+                                      uint8_t* __restrict out) const {
+    uint32_t most = 0;
+    for (size_t i = 0; i < n; ++i) {
+      const auto bits = std::bit_cast<uint32_t>(in[i]);
+      const uint32_t magnitude = bits & kFloatMagnitudeMask;
+      most = most > magnitude ? most : magnitude;
+      const uint32_t cut = magnitude < kMaxMagnitudeBits ? magnitude : kMaxMagnitudeBits;
+      const uint16_t half = Bf16FromFloatBits((bits & ~kFloatMagnitudeMask) | cut);
+      std::memcpy(out + 2 * i, &half, 2);
+    }
+    return most;
+  }
+};
 
 class Float32 final : public Codec {
  public:
@@ -61,11 +79,9 @@ class Bf16 final : public Codec {
   std::optional<size_t> EncodeChunk(const CodecPlan&, uint64_t, std::span<const float> in,
                                     std::span<std::byte> out) const override {
     if (out.size() < EncodedBytes(in.size())) return std::nullopt;
-    if (MaxMagnitudeBits(in) >= kFloatInfinityBits) return std::nullopt;
-    for (size_t i = 0; i < in.size(); ++i) {
-      const uint16_t half = Bf16FromFloatBits(Saturated(std::bit_cast<uint32_t>(in[i])));
-      std::memcpy(out.data() + 2 * i, &half, 2);
-    }
+    auto* to = reinterpret_cast<uint8_t*>(out.data());
+    const uint32_t most = RunAt(BestCpuLevel(), Bf16Kernel(), in.data(), in.size(), to);
+    if (most >= kFloatInfinityBits) return std::nullopt;
     return EncodedBytes(in.size());
   }
 

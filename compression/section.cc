@@ -55,7 +55,8 @@ void PutCentroids(const CentroidSums& sums, const TokenCounts& counts, uint32_t 
 }
 
 // Layers of positions: of level >= 1 among all, of level >= 2 among those, ...
-void PutSparse(const Section& section, const TokenCounts& counts, BitWriter& out) {
+void PutSparse(const Section& section, const TokenCounts& counts, const NonZero& found,
+               BitWriter& out) {
   uint32_t layers = 1;
   while (layers < kLayers && counts.from[layers + 1] > 0) ++layers;
   PutNumber(layers - 1, out);
@@ -63,7 +64,6 @@ void PutSparse(const Section& section, const TokenCounts& counts, BitWriter& out
     PutNumber(static_cast<uint32_t>(counts.from[layer]) - 1, out);
   }
   PutCentroids(section.sums, counts, std::min(layers, kCentroids), out);
-  const NonZero found = CollectNonZero(section.symbols, counts.nonzero());
   PutPositions(found.positions, static_cast<uint32_t>(section.symbols.size()), out);
   size_t i = 0;
   for (; i + 8 <= found.symbols.size(); i += 8) {
@@ -143,7 +143,14 @@ uint64_t RowsCost(uint64_t active, uint64_t rows) {
 }
 
 void EncodeSection(CpuLevel cpu, const Section& section, std::vector<uint8_t>& out) {
-  const std::array<uint32_t, kSymbols> symbol_counts = CountSymbols(section.symbols);
+  // Where few values are not zero, it is quicker to look for them first.
+  const size_t nonzero = CountNonZero(cpu, section.symbols);
+  const bool few = nonzero < section.symbols.size() / 4;
+  NonZero found;
+  if (few) found = CollectNonZero(cpu, section.symbols, nonzero);
+  std::array<uint32_t, kSymbols> symbol_counts =
+      CountSymbols(few ? found.symbols : section.symbols);
+  symbol_counts[0] = static_cast<uint32_t>(section.symbols.size() - nonzero);
   const TokenCounts counts = CountTokens(symbol_counts);
   const SectionMode mode = CheapestMode(counts).mode;
   const bool some_rows = section.active_rows.has_value() && mode != SectionMode::kEmpty;
@@ -153,7 +160,10 @@ void EncodeSection(CpuLevel cpu, const Section& section, std::vector<uint8_t>& o
     PutNumber(static_cast<uint32_t>(section.active_rows->size()), bits);
     PutPositions(*section.active_rows, section.rows, bits);
   }
-  if (mode == SectionMode::kSparse) PutSparse(section, counts, bits);
+  if (mode == SectionMode::kSparse) {
+    if (!few) found = CollectNonZero(cpu, section.symbols, nonzero);
+    PutSparse(section, counts, found, bits);
+  }
   Append(bits.Finish(), out);
   if (mode == SectionMode::kDense) PutDense(cpu, section, counts, symbol_counts, out);
 }

@@ -15,7 +15,8 @@
 namespace longhaul {
 namespace {
 
-constexpr int kCountBits = 13;  // of a number up to kTopKBlock
+constexpr uint32_t kFirstStride = 1u << 18;  // 1/32 octave, in bit patterns of float32
+constexpr int kCountBits = 13;               // of a number up to kTopKBlock
 constexpr uint32_t kMaxMagnitudeBits = std::bit_cast<uint32_t>(kMaxMagnitude);
 
 double PowerOfTwo(int exponent) {
@@ -59,20 +60,27 @@ struct Threshold {
   uint32_t reach = 0;
 };
 
-// `most` is the largest of the magnitudes.
+// `most` is the largest of the magnitudes. `guess` makes it quick when near, and changes nothing:
+// if there is a threshold that k values reach, they are the same k for each such threshold.
 Threshold FindThreshold(CpuLevel cpu, std::span<const uint32_t> magnitudes, uint32_t k,
-                        uint32_t most) {
-  if (k >= magnitudes.size()) k = static_cast<uint32_t>(magnitudes.size());
+                        uint32_t most, uint32_t guess) {
+  k = std::min(k, static_cast<uint32_t>(magnitudes.size()));
   uint32_t low = 0;  // more than k reach it, or all
   Threshold high{most + 1, 0};
+  uint32_t middle = guess, stride = kFirstStride;
   while (high.from - low > 1 && high.reach != k) {
-    const uint32_t middle = low + (high.from - low) / 2;
-    const uint32_t count = RunAt(cpu, CountKernel(), magnitudes.data(), magnitudes.size(), middle);
-    if (count > k) {
+    if (middle <= low || middle >= high.from) middle = low + (high.from - low) / 2;
+    const uint32_t reach = RunAt(cpu, CountKernel(), magnitudes.data(), magnitudes.size(), middle);
+    if (reach > k) {
       low = middle;
+      middle += stride;
     } else {
-      high = {middle, count};
+      high = {middle, reach};
+      middle = middle > stride ? middle - stride : 0;
     }
+    stride *= 2;
+    // Beyond the first steps from the guess, halve what is left.
+    if (low != 0 && high.from <= most) middle = low + (high.from - low) / 2;
   }
   return high;
 }
@@ -98,9 +106,10 @@ class Selector {
         RunAt(cpu_, MagnitudeKernel(), block.data(), block.size(), magnitudes_.data());
     if (most >= kFloatInfinityBits) return false;
     const std::span<const uint32_t> magnitudes = std::span(magnitudes_).first(block.size());
-    const Threshold threshold = FindThreshold(cpu_, magnitudes, k, most);
+    const Threshold threshold = FindThreshold(cpu_, magnitudes, k, most, guess_);
+    guess_ = threshold.from;
     RunAt(cpu_, MarkKernel(), block.data(), block.size(), threshold.from, marks_.data());
-    NonZero found = CollectNonZero(std::span(marks_).first(block.size()), threshold.reach);
+    NonZero found = CollectNonZero(cpu_, std::span(marks_).first(block.size()), threshold.reach);
     if (threshold.reach < k && threshold.from > 1) {
       AddTies(magnitudes, threshold.from - 1, k, found.positions);
     }
@@ -121,6 +130,7 @@ class Selector {
   }
 
   const CpuLevel cpu_;
+  uint32_t guess_ = 0;  // of the block before
   std::array<uint32_t, kTopKBlock> magnitudes_{};
   std::array<uint8_t, kTopKBlock> marks_{};
 };
