@@ -33,7 +33,7 @@ uint16_t* EncodeGroupsAvx512(const uint8_t* symbols, size_t groups, const Encode
 // The largest symbol that has a frequency, plus one.
 size_t SymbolsUsed(const FrequencyTable& table);
 // Alphabets up to here are searched in registers instead of gathered from the decoder's table.
-inline constexpr size_t kSmallAlphabet = 20;
+inline constexpr size_t kSmallAlphabet = 16;
 
 // As many whole groups as `in` has words for if each lane takes one; how many. `in` moves on.
 size_t DecodeGroupsAvx512(const uint16_t** in, const uint16_t* end, const DecoderTable& table,

@@ -103,6 +103,39 @@ LONGHAUL_AVX512 inline const uint16_t* Pull16(__m512i& state, const DecoderTable
   return Feed16(x, p, state);
 }
 
+// A table of at most kSmallAlphabet symbols in registers.
+struct SmallTable {
+  size_t used = 0;
+  __m256i starts[kSmallAlphabet];
+  __m256i frequency_of, start_of;
+};
+
+// As Pull16. The symbol of a slot is the number of symbols after the first that begin at or before
+// it: no gather, which costs more than all else.
+LONGHAUL_AVX512 inline const uint16_t* PullSmall16(__m512i& state, const SmallTable& table,
+                                                   const uint16_t* p, uint8_t* symbols) {
+  const __m256i one = _mm256_set1_epi16(1);
+  const __m256i slot =
+      _mm512_cvtepi32_epi16(_mm512_and_si512(state, _mm512_set1_epi32(kProbabilityTotal - 1)));
+  __m256i even = _mm256_setzero_si256(), odd = even;
+  size_t s = 1;
+  for (; s + 1 < table.used; s += 2) {
+    even = _mm256_mask_add_epi16(even, _mm256_cmpge_epu16_mask(slot, table.starts[s]), even, one);
+    odd = _mm256_mask_add_epi16(odd, _mm256_cmpge_epu16_mask(slot, table.starts[s + 1]), odd, one);
+  }
+  if (s < table.used) {
+    even = _mm256_mask_add_epi16(even, _mm256_cmpge_epu16_mask(slot, table.starts[s]), even, one);
+  }
+  const __m256i symbol = _mm256_add_epi16(even, odd);
+  _mm_storeu_si128(reinterpret_cast<__m128i*>(symbols), _mm256_cvtepi16_epi8(symbol));
+  const __m256i frequency = _mm256_permutexvar_epi16(symbol, table.frequency_of);
+  const __m256i bias = _mm256_sub_epi16(slot, _mm256_permutexvar_epi16(symbol, table.start_of));
+  const __m512i x = _mm512_add_epi32(_mm512_mullo_epi32(_mm512_cvtepu16_epi32(frequency),
+                                                        _mm512_srli_epi32(state, kProbabilityBits)),
+                                     _mm512_cvtepu16_epi32(bias));
+  return Feed16(x, p, state);
+}
+
 // For each mask of 8 lanes: which of the next words each lane takes.
 constexpr auto MakeExpansion() {
   std::array<std::array<uint32_t, 8>, 256> table{};
@@ -163,51 +196,23 @@ LONGHAUL_AVX512 size_t DecodeGroupsAvx512(const uint16_t** in, const uint16_t* e
   return done;
 }
 
-// The symbol of a slot is the number of symbols after the first that begin at or before it: no
-// gather, which costs more than all else.
 LONGHAUL_AVX512 size_t DecodeSmallAvx512(const uint16_t** in, const uint16_t* end,
                                          const FrequencyTable& table, size_t groups, Lanes& lanes,
                                          uint8_t* symbols) {
-  const size_t used = SymbolsUsed(table);
-  __m512i starts[kSmallAlphabet];
-  for (size_t s = 1; s < used; ++s) {
-    starts[s] = _mm512_set1_epi16(static_cast<int16_t>(table.start[s]));
+  SmallTable small;
+  small.used = SymbolsUsed(table);
+  for (size_t s = 1; s < small.used; ++s) {
+    small.starts[s] = _mm256_set1_epi16(static_cast<int16_t>(table.start[s]));
   }
-  const __m512i frequency_of = _mm512_loadu_si512(table.frequency.data());
-  const __m512i start_of = _mm512_loadu_si512(table.start.data());
-  const __m512i mask = _mm512_set1_epi32(kProbabilityTotal - 1), one = _mm512_set1_epi16(1);
+  small.frequency_of = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(&table.frequency[0]));
+  small.start_of = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(&table.start[0]));
   __m512i low = _mm512_loadu_si512(&lanes.state[0]);
   __m512i high = _mm512_loadu_si512(&lanes.state[16]);
   const uint16_t* p = *in;
   size_t done = 0;
   for (; done < groups && end - p >= static_cast<ptrdiff_t>(kWideLanes); ++done) {
-    const __m512i slot = _mm512_inserti64x4(
-        _mm512_castsi256_si512(_mm512_cvtepi32_epi16(_mm512_and_si512(low, mask))),
-        _mm512_cvtepi32_epi16(_mm512_and_si512(high, mask)), 1);
-    __m512i even = _mm512_setzero_si512(), odd = even;
-    size_t s = 1;
-    for (; s + 1 < used; s += 2) {
-      even = _mm512_mask_add_epi16(even, _mm512_cmpge_epu16_mask(slot, starts[s]), even, one);
-      odd = _mm512_mask_add_epi16(odd, _mm512_cmpge_epu16_mask(slot, starts[s + 1]), odd, one);
-    }
-    if (s < used) {
-      even = _mm512_mask_add_epi16(even, _mm512_cmpge_epu16_mask(slot, starts[s]), even, one);
-    }
-    const __m512i symbol = _mm512_add_epi16(even, odd);
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(symbols + done * kWideLanes),
-                        _mm512_cvtepi16_epi8(symbol));
-    const __m512i frequency = _mm512_permutexvar_epi16(symbol, frequency_of);
-    const __m512i bias = _mm512_sub_epi16(slot, _mm512_permutexvar_epi16(symbol, start_of));
-    const __m512i next_low = _mm512_add_epi32(
-        _mm512_mullo_epi32(_mm512_cvtepu16_epi32(_mm512_castsi512_si256(frequency)),
-                           _mm512_srli_epi32(low, kProbabilityBits)),
-        _mm512_cvtepu16_epi32(_mm512_castsi512_si256(bias)));
-    const __m512i next_high = _mm512_add_epi32(
-        _mm512_mullo_epi32(_mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64(frequency, 1)),
-                           _mm512_srli_epi32(high, kProbabilityBits)),
-        _mm512_cvtepu16_epi32(_mm512_extracti64x4_epi64(bias, 1)));
-    p = Feed16(next_low, p, low);
-    p = Feed16(next_high, p, high);
+    p = PullSmall16(low, small, p, symbols + done * kWideLanes);
+    p = PullSmall16(high, small, p, symbols + done * kWideLanes + 16);
   }
   _mm512_storeu_si512(&lanes.state[0], low);
   _mm512_storeu_si512(&lanes.state[16], high);

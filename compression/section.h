@@ -42,8 +42,8 @@ struct SectionCost {
   SectionMode mode = SectionMode::kEmpty;
   uint64_t cost = 0;  // of head and body in units of 2^-16 bit, nearly
 };
-// The cheapest way to code symbols with these counts. The rate search and the encoder decide by the
-// same function.
+// The cheapest way to code symbols with these counts, nearly. The rate search and the encoder
+// decide by the same function.
 SectionCost CheapestMode(const TokenCounts& counts);
 // What the flags of rows cost.
 uint64_t RowsCost(uint64_t active, uint64_t rows);
