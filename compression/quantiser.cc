@@ -7,7 +7,7 @@
 #include "compression/codec.h"
 
 #ifdef LONGHAUL_X86
-#include <immintrin.h>
+#include <emmintrin.h>
 #endif
 
 namespace longhaul {
@@ -85,45 +85,22 @@ struct CountKernel {
   }
 };
 
-constexpr size_t kCollectSpill = 16;
-
-// From `first` on; `at` are found already.
-void CollectPlain(std::span<const uint8_t> symbols, size_t first, size_t at, NonZero& found) {
-  size_t i = first;
-  for (; i + 8 <= symbols.size(); i += 8) {
-    uint64_t eight;
-    std::memcpy(&eight, symbols.data() + i, 8);
-    while (eight != 0) {
-      const int byte = std::countr_zero(eight) >> 3;
-      found.positions[at] = static_cast<uint32_t>(i) + static_cast<uint32_t>(byte);
-      found.symbols[at++] = static_cast<uint8_t>(eight >> (8 * byte));
-      eight &= ~(uint64_t{255} << (8 * byte));
-    }
-  }
-  for (; i < symbols.size(); ++i) {
-    if (symbols[i] == 0) continue;
-    found.positions[at] = static_cast<uint32_t>(i);
-    found.symbols[at++] = symbols[i];
-  }
-}
-
+// Which of 64 bytes are not zero, the first one lowest.
 #ifdef LONGHAUL_X86
-// The same without branches, which nobody could predict; n is a multiple of 16. How many.
-LONGHAUL_AVX512 size_t CollectAvx512(const uint8_t* symbols, size_t n, uint32_t* positions,
-                                     uint8_t* out) {
-  __m512i position = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-  size_t at = 0;
-  for (size_t i = 0; i < n; i += 16) {
-    const __m512i s =
-        _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(symbols + i)));
-    const __mmask16 some = _mm512_test_epi32_mask(s, s);
-    _mm512_storeu_si512(positions + at, _mm512_maskz_compress_epi32(some, position));
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(out + at),
-                     _mm512_cvtepi32_epi8(_mm512_maskz_compress_epi32(some, s)));
-    at += static_cast<size_t>(std::popcount(static_cast<unsigned>(some)));
-    position = _mm512_add_epi32(position, _mm512_set1_epi32(16));
+inline uint64_t NonZeroMask(const uint8_t* bytes) {
+  uint64_t zero = 0;
+  for (int i = 0; i < 4; ++i) {
+    const __m128i part = _mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes + 16 * i));
+    const int mask = _mm_movemask_epi8(_mm_cmpeq_epi8(part, _mm_setzero_si128()));
+    zero |= uint64_t{static_cast<uint16_t>(mask)} << (16 * i);
   }
-  return at;
+  return ~zero;
+}
+#else
+inline uint64_t NonZeroMask(const uint8_t* bytes) {
+  uint64_t mask = 0;
+  for (int i = 0; i < 64; ++i) mask |= uint64_t{bytes[i] != 0} << i;
+  return mask;
 }
 #endif
 
@@ -165,21 +142,23 @@ size_t CountNonZero(CpuLevel cpu, std::span<const uint8_t> symbols) {
   return RunAt(cpu, CountKernel(), symbols.data(), symbols.size());
 }
 
-NonZero CollectNonZero(CpuLevel cpu, std::span<const uint8_t> symbols, size_t count) {
+NonZero CollectNonZero(std::span<const uint8_t> symbols, size_t count) {
   NonZero found;
-  // Vector stores reach beyond the last one.
-  found.positions.resize(count + kCollectSpill);
-  found.symbols.resize(count + kCollectSpill);
-  size_t done = 0, at = 0;
-#ifdef LONGHAUL_X86
-  if (cpu == CpuLevel::kAvx512) {
-    done = symbols.size() / 16 * 16;
-    at = CollectAvx512(symbols.data(), done, found.positions.data(), found.symbols.data());
-  }
-#endif
-  CollectPlain(symbols, done, at, found);
   found.positions.resize(count);
   found.symbols.resize(count);
+  size_t at = 0, i = 0;
+  for (; i + 64 <= symbols.size(); i += 64) {
+    for (uint64_t mask = NonZeroMask(&symbols[i]); mask != 0; mask &= mask - 1) {
+      const size_t position = i + static_cast<size_t>(std::countr_zero(mask));
+      found.positions[at] = static_cast<uint32_t>(position);
+      found.symbols[at++] = symbols[position];
+    }
+  }
+  for (; i < symbols.size(); ++i) {
+    if (symbols[i] == 0) continue;
+    found.positions[at] = static_cast<uint32_t>(i);
+    found.symbols[at++] = symbols[i];
+  }
   return found;
 }
 

@@ -68,7 +68,7 @@ struct NonZero {
   std::vector<uint32_t> positions;
   std::vector<uint8_t> symbols;
 };
-NonZero CollectNonZero(CpuLevel cpu, std::span<const uint8_t> symbols, size_t count);
+NonZero CollectNonZero(std::span<const uint8_t> symbols, size_t count);
 size_t CountNonZero(CpuLevel cpu, std::span<const uint8_t> symbols);
 
 // The value of a level; `centroid` as above. Saturates at kMaxMagnitude.

@@ -148,7 +148,7 @@ void EncodeSection(CpuLevel cpu, const Section& section, std::vector<uint8_t>& o
   const size_t nonzero = CountNonZero(cpu, section.symbols);
   const bool few = nonzero < section.symbols.size() / 4;
   NonZero found;
-  if (few) found = CollectNonZero(cpu, section.symbols, nonzero);
+  if (few) found = CollectNonZero(section.symbols, nonzero);
   std::array<uint32_t, kSymbols> symbol_counts =
       CountSymbols(few ? found.symbols : section.symbols);
   symbol_counts[0] = static_cast<uint32_t>(section.symbols.size() - nonzero);
@@ -162,7 +162,7 @@ void EncodeSection(CpuLevel cpu, const Section& section, std::vector<uint8_t>& o
     PutPositions(*section.active_rows, section.rows, bits);
   }
   if (mode == SectionMode::kSparse) {
-    if (!few) found = CollectNonZero(cpu, section.symbols, nonzero);
+    if (!few) found = CollectNonZero(section.symbols, nonzero);
     PutSparse(section, counts, found, bits);
   }
   Append(bits.Finish(), out);

@@ -109,7 +109,7 @@ class Selector {
     const Threshold threshold = FindThreshold(cpu_, magnitudes, k, most, guess_);
     guess_ = threshold.from;
     RunAt(cpu_, MarkKernel(), block.data(), block.size(), threshold.from, marks_.data());
-    NonZero found = CollectNonZero(cpu_, std::span(marks_).first(block.size()), threshold.reach);
+    NonZero found = CollectNonZero(std::span(marks_).first(block.size()), threshold.reach);
     if (threshold.reach < k && threshold.from > 1) {
       AddTies(magnitudes, threshold.from - 1, k, found.positions);
     }
