@@ -29,7 +29,8 @@ int Report(const Bench& bench, const std::vector<Result>& results) {
 }
 
 int Main(int argc, char** argv) {
-  CLI::App app("Measures speed, memory and codecs; exit code 0 when every gate passes.", "longhaul-bench");
+  CLI::App app("Measures speed, memory and codecs; exit code 0 when every gate passes.",
+               "longhaul-bench");
   app.require_subcommand(1);
   app.footer(
       "Examples:\n  longhaul-bench trainer --quick\n"

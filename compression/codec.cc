@@ -111,6 +111,15 @@ std::optional<CodecId> CodecByName(std::string_view name) {
   return std::nullopt;
 }
 
+std::optional<CodecSpec> CodecSpecByName(std::string_view name, double bits) {
+  const std::optional<CodecId> id = CodecByName(name);
+  if (!id) return std::nullopt;
+  if (!HasBitBudget(*id)) return CodecSpec(*id);
+  const double milli = bits * 1000 + 0.5;
+  if (!(milli >= kLeastBitsMilli && milli < kMostBitsMilli + 1)) return std::nullopt;
+  return CodecSpec(*id, static_cast<uint32_t>(milli));
+}
+
 std::string_view CodecName(CodecId id) {
   for (const Entry& entry : kEntries) {
     if (entry.id == id) return entry.name;

@@ -37,10 +37,12 @@ inline constexpr float kMaxMagnitude = 7.9375f;  // < 8, exact in bf16
 
 // A codec and its parameter. Only encoders need the parameter: a chunk says the rest.
 struct CodecSpec {
-  CodecId id = CodecId::kInt8;
+  constexpr CodecSpec(CodecId codec = CodecId::kInt8, uint32_t bits = 0)
+      : id(codec), bits_milli(bits) {}
+  CodecId id;
   // Bits per parameter in thousandths, all bytes of the chunks counted: what the codec aims at.
   // kBitBudget and kTopK only, 0 for the others.
-  uint32_t bits_milli = 0;
+  uint32_t bits_milli;
   auto operator<=>(const CodecSpec&) const = default;
 };
 inline constexpr uint32_t kLeastBitsMilli = 50;
@@ -92,6 +94,11 @@ class Codec {
   // The most bytes that a chunk of `elements` values takes; exactly that many when fixed_size().
   virtual size_t EncodedBytes(size_t elements) const = 0;
   virtual bool fixed_size() const { return true; }
+  // Whether a chunk of `elements` values can take so many bytes.
+  bool MayTake(size_t bytes, size_t elements) const {
+    const size_t most = EncodedBytes(elements);
+    return fixed_size() ? bytes == most : bytes <= most;
+  }
 
   // For one fragment; null when the codec needs no plan.
   virtual std::unique_ptr<Planner> NewPlanner() const { return nullptr; }
@@ -128,6 +135,9 @@ const Codec* FindCodec(CodecId id);
 // "float32", "bf16", "int8", "int4", "int2", "top-k", "bit-budget".
 std::optional<CodecId> CodecByName(std::string_view name);
 std::string_view CodecName(CodecId id);  // "" for an unknown id
-bool HasBitBudget(CodecId id);           // whether CodecSpec::bits_milli is used
+// The codec of a name, with `bits` per parameter if it has a budget (else they are ignored).
+// Nothing: an unknown name, bits out of range.
+std::optional<CodecSpec> CodecSpecByName(std::string_view name, double bits);
+bool HasBitBudget(CodecId id);  // whether CodecSpec::bits_milli is used
 
 }  // namespace longhaul

@@ -92,6 +92,25 @@ TEST(CodecTest, NamesAndIdsAgree) {
   EXPECT_FALSE(CodecByName("").has_value());
 }
 
+TEST(CodecTest, SpecsByName) {
+  EXPECT_EQ(CodecSpecByName("int4", 2.0), CodecSpec(CodecId::kInt4));
+  EXPECT_EQ(CodecSpecByName("bit-budget", 2.0), CodecSpec(CodecId::kBitBudget, 2000));
+  EXPECT_EQ(CodecSpecByName("bit-budget", 0.05), CodecSpec(CodecId::kBitBudget, 50));
+  EXPECT_EQ(CodecSpecByName("top-k", 8.0), CodecSpec(CodecId::kTopK, 8000));
+  for (double bits : {0.0, -1.0, 0.049, 8.001, 1e30, std::nan("")}) {
+    EXPECT_FALSE(CodecSpecByName("bit-budget", bits).has_value()) << bits;
+  }
+  EXPECT_FALSE(CodecSpecByName("int3", 2.0).has_value());
+}
+
+TEST(CodecTest, SizesThatAChunkCanHave) {
+  EXPECT_TRUE(FindCodec(CodecId::kInt8)->MayTake(66, 64));
+  EXPECT_FALSE(FindCodec(CodecId::kInt8)->MayTake(65, 64));
+  const auto codec = MakeCodec({CodecId::kBitBudget, 2000});
+  EXPECT_TRUE(codec->MayTake(5, 64));
+  EXPECT_FALSE(codec->MayTake(codec->EncodedBytes(64) + 1, 64));
+}
+
 TEST(CodecTest, BlockCodecsEqualTheNaiveTwinAtEverySize) {
   for (CodecId id : kBlocks) {
     for (size_t n = 0; n <= 200; ++n) {
