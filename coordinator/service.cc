@@ -60,13 +60,15 @@ absl::Status CoordinatorService::Open() {
 
   ASSIGN_OR_RETURN(
       std::unique_ptr<Reducer> reducer,
-      Reducer::Open({.storage = &folder_->storage(),
-                     .folder = kReducerFolder,
-                     .fragment = FragmentId{0},
-                     .elements = start.state.parameters,
-                     .codec_up = *CodecByName(options_.config.sync.codec),
-                     .codec_down = *CodecByName(options_.config.sync.codec_down),
-                     .beta_down = static_cast<float>(options_.config.sync.error_feedback)}));
+      Reducer::Open(
+          {.storage = &folder_->storage(),
+           .folder = kReducerFolder,
+           .fragment = FragmentId{0},
+           .elements = start.state.parameters,
+           .codec_up = *CodecSpecByName(options_.config.sync.codec, options_.config.sync.bits),
+           .codec_down =
+               *CodecSpecByName(options_.config.sync.codec_down, options_.config.sync.bits_down),
+           .beta_down = static_cast<float>(options_.config.sync.error_feedback)}));
   const Checkpoint& c = start.checkpoint;
   RETURN_IF_ERROR(reducer->Load(start.state.generation, c.state.fragments[0].version, c.parameters,
                                 c.momentum, c.residual));

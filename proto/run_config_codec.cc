@@ -60,8 +60,8 @@ void VisitFields(F& f, Config& c) {
        c.train.weight_decay, c.train.max_grad_norm, c.train.adam_beta1, c.train.adam_beta2,
        c.train.adam_epsilon, c.train.toy_step_ms);
   Each(f, c.sync.inner_steps, c.sync.fragments, c.sync.overlap_steps, c.sync.codec,
-       c.sync.codec_down, c.sync.error_feedback, c.sync.outer_lr, c.sync.outer_momentum,
-       c.sync.weights);
+       c.sync.codec_down, c.sync.bits, c.sync.bits_down, c.sync.error_feedback, c.sync.outer_lr,
+       c.sync.outer_momentum, c.sync.weights);
   Each(f, c.round.quorum, c.round.carry, c.round.grace);
   Each(f, c.network.listen, c.network.advertise, c.network.http);
   Each(f, c.checkpoint.every_rounds, c.checkpoint.keep);

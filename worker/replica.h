@@ -9,6 +9,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -29,9 +30,10 @@ using Fetched = std::shared_ptr<std::vector<std::string>>;
 class Replica {
  public:
   struct Options {
-    CodecId codec_up = CodecId::kInt8;
-    CodecId codec_down = CodecId::kInt8;
-    float residual_decay = 0.9f;  // negative: no error feedback
+    CodecSpec codec_up = CodecId::kInt8;
+    CodecSpec codec_down = CodecId::kInt8;
+    float residual_decay = 0.9f;     // negative: no error feedback
+    std::vector<TensorSpan> layout;  // of the parameters, for both codecs; empty: one matrix
   };
   // `trainer` outlives the replica.
   Replica(Options options, Trainer& trainer);
@@ -64,10 +66,13 @@ class Replica {
   const std::vector<float>& parameters() const { return parameters_; }
 
  private:
+  // Values [at, at + out.size()) of e'; θ is remembered as sent.
+  void Collect(uint64_t at, std::span<float> out);
+
   const Options options_;
   Trainer& trainer_;
-  const Codec& up_;
-  const Codec& down_;
+  const std::unique_ptr<const Codec> up_;
+  const std::unique_ptr<const Codec> down_;
   Version version_;
   Digest hash_{};
   std::vector<float> parameters_;  // θ̄; empty before Load

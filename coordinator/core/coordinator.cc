@@ -18,11 +18,11 @@ uint32_t PerMille(double share) { return static_cast<uint32_t>(share * 1000.0 + 
 
 }  // namespace
 
-ObjectSize CodedSize(const std::string& codec, uint64_t parameters) {
-  const Codec* c = FindCodec(*CodecByName(codec));
-  ObjectSize size;
+ObjectSize CodedSize(const SyncSection& sync, uint64_t parameters) {
+  const auto codec = MakeCodec(*CodecSpecByName(sync.codec, sync.bits));
+  ObjectSize size{.varies = !codec->fixed_size()};
   for (uint64_t done = 0; done < parameters; done += kChunkElements) {
-    size.bytes += c->EncodedBytes(std::min(kChunkElements, parameters - done));
+    size.bytes += codec->EncodedBytes(std::min(kChunkElements, parameters - done));
     ++size.chunks;
   }
   return size;
@@ -272,8 +272,9 @@ std::string Coordinator::CheckContribution(SessionId id, const ContributionReady
     if (other.session == id) return "a second contribution to one round";
   }
   if (ready.base_hash != state_.state_hash) return "its base is not the current state";
-  const ObjectSize size = CodedSize(config_.sync.codec, state_.parameters);
-  if (ready.object.chunks != size.chunks || ready.object.bytes != size.bytes)
+  const ObjectSize size = CodedSize(config_.sync, state_.parameters);
+  if (ready.object.chunks != size.chunks || ready.object.bytes > size.bytes ||
+      (!size.varies && ready.object.bytes != size.bytes))
     return "its size is wrong";
   uint64_t positions = 0;
   for (const LeaseRange& l : ready.leases) {
