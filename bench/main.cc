@@ -30,15 +30,18 @@ int Report(const Bench& bench, const std::vector<Result>& results) {
 }
 
 int Main(int argc, char** argv) {
-  CLI::App app("Measures speed and memory; exit code 0 when every gate passes.", "longhaul-bench");
+  CLI::App app("Measures speed, memory and codecs; exit code 0 when every gate passes.",
+               "longhaul-bench");
   app.require_subcommand(1);
   app.footer(
       "Examples:\n  longhaul-bench trainer --quick\n"
       "  longhaul-bench trainer --eager-python /usr/bin/python3 --json trainer.json\n"
+      "  longhaul-bench codec --json codec.json\n"
       "  longhaul-bench memory\n"
       "  longhaul-bench learning --tier smoke --seeds 3 --plot learning.svg");
   Bench bench;
   bench.program_folder = ProgramFolder();
+  AddCodec(app, bench);
   AddTrainer(app, bench);
   AddMemory(app, bench);
   AddLearning(app, bench);

@@ -60,6 +60,7 @@ struct Bench {
 // A subcommand with the options that all suites have: --quick and --json.
 CLI::App* AddSuite(CLI::App& app, Bench& bench, const std::string& name, const std::string& help);
 
+void AddCodec(CLI::App& app, Bench& bench);
 void AddTrainer(CLI::App& app, Bench& bench);
 void AddMemory(CLI::App& app, Bench& bench);
 void AddLearning(CLI::App& app, Bench& bench);

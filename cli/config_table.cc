@@ -134,7 +134,8 @@ void AddTrainKeys(Keys& keys) {
 
 void AddSyncKeys(Keys& keys) {
   using S = SyncSection;
-  const std::vector<std::string> codecs = {"float32", "bf16", "int8", "int4", "int2"};
+  const std::vector<std::string> codecs = {"float32", "bf16",  "int8",      "int4",
+                                           "int2",    "top-k", "bit-budget"};
   const auto add = [&keys](std::string name, auto field, ValueRule rule, bool common,
                            std::string help) {
     keys.push_back({"sync", std::move(name), field, std::move(rule), common, std::move(help)});
@@ -149,6 +150,10 @@ void AddSyncKeys(Keys& keys) {
       "local steps made while a synchronisation travels");
   add("codec", kSync<&S::codec>, OneOf{codecs}, kRare, "what workers send");
   add("codec_down", kSync<&S::codec_down>, OneOf{codecs}, kRare, "what workers receive");
+  add("bits", kSync<&S::bits>, RealNumber{0.05, 8.0}, kRare,
+      "top-k, bit-budget: bits per parameter that workers send");
+  add("bits_down", kSync<&S::bits_down>, RealNumber{0.05, 8.0}, kRare,
+      "the same, that workers receive");
   add("error_feedback", kSync<&S::error_feedback>, RealNumber{-1.0, 1.0}, kRare,
       "share of the coding error that is sent later; negative = none");
   add("outer_lr", kSync<&S::outer_lr>, RealNumber{0.0, 10.0, true}, kRare,

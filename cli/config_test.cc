@@ -41,7 +41,7 @@ TEST(ConfigTable, DescribesEveryFieldOnce) {
 
 // A field added to proto/run_config.h needs its line in the table, then here.
 TEST(ConfigTable, CoversTheStruct) {
-  constexpr size_t kFieldsOfRunConfig = 6 + 11 + 5 + 14 + 10 + 6 + 3 + 2;
+  constexpr size_t kFieldsOfRunConfig = 6 + 11 + 5 + 14 + 12 + 6 + 3 + 2;
   EXPECT_EQ(ConfigKeys().size(), kFieldsOfRunConfig);
 }
 
@@ -76,7 +76,8 @@ TEST(ConfigParse, NamesPlaceValueAndRange) {
   EXPECT_EQ(ErrorOf("[run]\n\nrounds = \"many\"\n"),
             "run.toml:3: run.rounds = \"many\": must be a whole number from 1 to 1000000");
   EXPECT_EQ(ErrorOf("[sync]\ncodec = \"int9\"\n"),
-            "run.toml:2: sync.codec = \"int9\": must be one of float32, bf16, int8, int4, int2; "
+            "run.toml:2: sync.codec = \"int9\": must be one of float32, bf16, int8, int4, int2, "
+            "top-k, bit-budget; "
             "did you mean \"int8\"?");
   EXPECT_THAT(ErrorOf("[run]\nrounds = 4294967297\n"), HasSubstr("from 1 to 1000000"));
   EXPECT_THAT(ErrorOf("[run]\nseed = -1\n"), HasSubstr("run.seed = -1"));

@@ -53,6 +53,7 @@ absl::StatusOr<std::unique_ptr<CoordinatorRun>> CoordinatorRun::Start(
                                       .folder = config.run.output_dir,
                                       .shape = ShapeOf(config),
                                       .layout = LayoutOf(config),
+                                      .tensors = TensorsOf(config),
                                       .resume_from = resume_from,
                                       .worker_wait = worker_wait};
   RETURN_IF_ERROR(LoadData(config, options));

@@ -80,6 +80,40 @@ std::vector<FragmentLayout> LayoutOf(const RunConfig& config) {
   return MakeFragments(PlacesOf(ShapeOf(config)), config.sync.fragments);
 }
 
+namespace {
+
+TensorClass ClassOf(const Parameter& p) {
+  switch (p.parameter_class) {
+    case ParameterClass::kEmbedding:
+    case ParameterClass::kHead:
+      return TensorClass::kEmbedding;
+    case ParameterClass::kNorm:
+      return TensorClass::kVector;
+    case ParameterClass::kMatrix:
+      return TensorClass::kMatrix;
+  }
+  return TensorClass::kMatrix;
+}
+
+}  // namespace
+
+std::vector<std::vector<TensorSpan>> TensorsOf(const RunConfig& config) {
+  const std::vector<Parameter> parameters = MakeParameterTable(ShapeOf(config)).parameters;
+  std::vector<std::vector<TensorSpan>> tensors;
+  for (const FragmentLayout& layout : LayoutOf(config)) {
+    std::vector<TensorSpan>& fragment = tensors.emplace_back();
+    uint64_t done = 0;  // of the fragment
+    for (const ParameterSpan& span : layout.spans) {
+      for (const Parameter& p : parameters) {  // whole tensors, in flat order
+        if (p.offset < span.offset || p.offset >= span.offset + span.count) continue;
+        fragment.push_back({done, p.elements, ClassOf(p)});
+        done += p.elements;
+      }
+    }
+  }
+  return tensors;
+}
+
 absl::Status ResolveModel(RunConfig& config) {
   if (!config.model.init_from.empty()) {
     ASSIGN_OR_RETURN(std::unique_ptr<Storage> folder, OpenFileStorage(config.model.init_from));

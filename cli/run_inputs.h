@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "compression/codec.h"
 #include "data/corpus.h"
 #include "model/llama.h"
 #include "proto/run_config.h"
@@ -20,6 +21,8 @@ inline bool IsToyRun(const RunConfig& config) { return config.train.optimizer ==
 LlamaShape ShapeOf(const RunConfig& config);
 // Which parameters each of the run's sync.fragments has; the shape must be valid.
 std::vector<FragmentLayout> LayoutOf(const RunConfig& config);
+// The same, as the codecs see each fragment: what is a matrix, an embedding, a vector.
+std::vector<std::vector<TensorSpan>> TensorsOf(const RunConfig& config);
 // Puts the sizes of model.preset or of the folder model.init_from into the section, so that workers
 // need neither.
 absl::Status ResolveModel(RunConfig& config);

@@ -98,6 +98,7 @@ absl::StatusOr<WorkerService::Outcome> Join(const Arguments& args) {
   LogInfo("joining " + invitation.addresses[0] + " with " + description + ", " +
           std::to_string(o.threads) + " threads");
   o.make_layout = LayoutOf;
+  o.make_tensors = TensorsOf;
   o.snapshot_folder = settings.identity + ".runs/" + invitation.run_id();
   UseBackend(backend, o);
   WorkerService service(std::move(o));

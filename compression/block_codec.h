@@ -12,7 +12,10 @@
 // 0 under scale 0; unused bits that are not zero.
 #pragma once
 
+#include <memory>
+
 #include "compression/codec.h"
+#include "compression/cpu.h"
 
 namespace longhaul {
 
@@ -22,5 +25,8 @@ inline constexpr float kMinBlockScale = 0x1p-100f;
 const Codec& Int8Codec();
 const Codec& Int4Codec();
 const Codec& Int2Codec();
+
+// One of the three at a CPU level; null for other ids.
+std::unique_ptr<const Codec> MakeBlockCodec(CodecId id, CpuLevel cpu);
 
 }  // namespace longhaul

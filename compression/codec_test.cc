@@ -5,12 +5,12 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
-#include <numbers>
 #include <string>
 
 #include "common/rng.h"
 #include "compression/bf16.h"
 #include "compression/block_codec.h"
+#include "compression/test_values.h"
 
 namespace longhaul {
 namespace {
@@ -21,19 +21,6 @@ constexpr CodecId kBlocks[] = {CodecId::kInt8, CodecId::kInt4, CodecId::kInt2};
 constexpr float kMark = 123.0f;
 
 int Bits(CodecId id) { return id == CodecId::kInt8 ? 8 : id == CodecId::kInt4 ? 4 : 2; }
-
-// Standard normal by Box-Muller, in double.
-double Normal(uint64_t seed, uint64_t stream, uint64_t tensor, uint64_t i) {
-  const double u1 = static_cast<double>((Draw(seed, {stream, tensor, 2 * i}) >> 11) + 1) * 0x1p-53;
-  const double u2 = static_cast<double>(Draw(seed, {stream, tensor, 2 * i + 1}) >> 11) * 0x1p-53;
-  return std::sqrt(-2 * std::log(u1)) * std::cos(2 * std::numbers::pi * u2);
-}
-
-std::vector<float> Normals(uint64_t tensor, size_t n, double scale) {
-  std::vector<float> v(n);
-  for (size_t i = 0; i < n; ++i) v[i] = static_cast<float>(scale * Normal(1, 9, tensor, i));
-  return v;
-}
 
 std::vector<std::byte> Encoded(const Codec& codec, const std::vector<float>& v) {
   std::vector<std::byte> bytes(codec.EncodedBytes(v.size()));
@@ -89,11 +76,39 @@ TEST(CodecTest, NamesAndIdsAgree) {
     EXPECT_EQ(FindCodec(id)->id(), id);
     EXPECT_EQ(CodecByName(CodecName(id)), id);
   }
+  for (CodecId id : {CodecId::kTopK, CodecId::kBitBudget}) {
+    EXPECT_EQ(FindCodec(id), nullptr);  // they need a budget
+    EXPECT_EQ(MakeCodec({id, 2000})->id(), id);
+    EXPECT_EQ(MakeCodec({id, 0}), nullptr);
+    EXPECT_EQ(CodecByName(CodecName(id)), id);
+  }
+  EXPECT_EQ(MakeCodec({CodecId::kInt8, 0})->id(), CodecId::kInt8);
+  EXPECT_EQ(MakeCodec({CodecId::kInt8, 8000}), nullptr);
+  EXPECT_EQ(MakeCodec({static_cast<CodecId>(99), 0}), nullptr);
   EXPECT_EQ(CodecName(CodecId::kInt4), "int4");
   EXPECT_EQ(FindCodec(static_cast<CodecId>(0)), nullptr);
   EXPECT_EQ(FindCodec(static_cast<CodecId>(99)), nullptr);
   EXPECT_FALSE(CodecByName("int3").has_value());
   EXPECT_FALSE(CodecByName("").has_value());
+}
+
+TEST(CodecTest, SpecsByName) {
+  EXPECT_EQ(CodecSpecByName("int4", 2.0), CodecSpec(CodecId::kInt4));
+  EXPECT_EQ(CodecSpecByName("bit-budget", 2.0), CodecSpec(CodecId::kBitBudget, 2000));
+  EXPECT_EQ(CodecSpecByName("bit-budget", 0.05), CodecSpec(CodecId::kBitBudget, 50));
+  EXPECT_EQ(CodecSpecByName("top-k", 8.0), CodecSpec(CodecId::kTopK, 8000));
+  for (double bits : {0.0, -1.0, 0.049, 8.001, 1e30, std::nan("")}) {
+    EXPECT_FALSE(CodecSpecByName("bit-budget", bits).has_value()) << bits;
+  }
+  EXPECT_FALSE(CodecSpecByName("int3", 2.0).has_value());
+}
+
+TEST(CodecTest, SizesThatAChunkCanHave) {
+  EXPECT_TRUE(FindCodec(CodecId::kInt8)->MayTake(66, 64));
+  EXPECT_FALSE(FindCodec(CodecId::kInt8)->MayTake(65, 64));
+  const auto codec = MakeCodec({CodecId::kBitBudget, 2000});
+  EXPECT_TRUE(codec->MayTake(5, 64));
+  EXPECT_FALSE(codec->MayTake(codec->EncodedBytes(64) + 1, 64));
 }
 
 TEST(CodecTest, BlockCodecsEqualTheNaiveTwinAtEverySize) {
@@ -108,6 +123,22 @@ TEST(CodecTest, BlockCodecsEqualTheNaiveTwinAtEverySize) {
       }
     }
   }
+}
+
+TEST(CodecTest, BlockCodecsGiveEqualBitsOnEveryCpuLevel) {
+  for (CodecId id : kBlocks) {
+    for (size_t n : {0, 1, 64, 1000, 4096}) {
+      const std::vector<float> in = Normals(n, n, 2.0);
+      const std::vector<std::byte> bytes = Encoded(*FindCodec(id), in);
+      for (CpuLevel cpu : {CpuLevel::kPortable, CpuLevel::kAvx2, CpuLevel::kAvx512}) {
+        if (cpu > BestCpuLevel()) continue;
+        const auto codec = MakeBlockCodec(id, cpu);
+        EXPECT_EQ(Encoded(*codec, in), bytes);
+        EXPECT_EQ(Decoded(*codec, bytes, n), Decoded(*FindCodec(id), bytes, n));
+      }
+    }
+  }
+  EXPECT_EQ(MakeBlockCodec(CodecId::kBf16, CpuLevel::kPortable), nullptr);
 }
 
 TEST(CodecTest, TiesGoToEven) {

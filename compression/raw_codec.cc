@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "compression/bf16.h"
+#include "compression/cpu.h"
 
 namespace longhaul {
 namespace {
@@ -23,22 +24,40 @@ uint32_t MaxMagnitudeBits(std::span<const float> values) {
   return most;
 }
 
+// Writes halves; the bits of the largest magnitude.
+struct Bf16Kernel {
+  LONGHAUL_INLINE uint32_t operator()(const float* __restrict in, size_t n,
+                                      uint8_t* __restrict out) const {
+    uint32_t most = 0;
+    for (size_t i = 0; i < n; ++i) {
+      const auto bits = std::bit_cast<uint32_t>(in[i]);
+      const uint32_t magnitude = bits & kFloatMagnitudeMask;
+      most = most > magnitude ? most : magnitude;
+      const uint32_t cut = magnitude < kMaxMagnitudeBits ? magnitude : kMaxMagnitudeBits;
+      const uint16_t half = Bf16FromFloatBits((bits & ~kFloatMagnitudeMask) | cut);
+      std::memcpy(out + 2 * i, &half, 2);
+    }
+    return most;
+  }
+};
+
 class Float32 final : public Codec {
  public:
   CodecId id() const override { return CodecId::kFloat32; }
   size_t EncodedBytes(size_t elements) const override { return 4 * elements; }
 
-  bool Encode(std::span<const float> in, std::span<std::byte> out) const override {
-    if (out.size() != EncodedBytes(in.size())) return false;
-    if (MaxMagnitudeBits(in) >= kFloatInfinityBits) return false;
+  std::optional<size_t> EncodeChunk(const CodecPlan&, uint64_t, std::span<const float> in,
+                                    std::span<std::byte> out) const override {
+    if (out.size() < EncodedBytes(in.size())) return std::nullopt;
+    if (MaxMagnitudeBits(in) >= kFloatInfinityBits) return std::nullopt;
     for (size_t i = 0; i < in.size(); ++i) {
       const uint32_t bits = Saturated(std::bit_cast<uint32_t>(in[i]));
       std::memcpy(out.data() + 4 * i, &bits, 4);
     }
-    return true;
+    return EncodedBytes(in.size());
   }
 
-  bool Decode(std::span<const std::byte> in, std::span<float> out) const override {
+  bool DecodeChunk(uint64_t, std::span<const std::byte> in, std::span<float> out) const override {
     if (in.size() != EncodedBytes(out.size())) return false;
     uint32_t most = 0;
     for (size_t i = 0; i < out.size(); ++i) {
@@ -57,17 +76,16 @@ class Bf16 final : public Codec {
   CodecId id() const override { return CodecId::kBf16; }
   size_t EncodedBytes(size_t elements) const override { return 2 * elements; }
 
-  bool Encode(std::span<const float> in, std::span<std::byte> out) const override {
-    if (out.size() != EncodedBytes(in.size())) return false;
-    if (MaxMagnitudeBits(in) >= kFloatInfinityBits) return false;
-    for (size_t i = 0; i < in.size(); ++i) {
-      const uint16_t half = Bf16FromFloatBits(Saturated(std::bit_cast<uint32_t>(in[i])));
-      std::memcpy(out.data() + 2 * i, &half, 2);
-    }
-    return true;
+  std::optional<size_t> EncodeChunk(const CodecPlan&, uint64_t, std::span<const float> in,
+                                    std::span<std::byte> out) const override {
+    if (out.size() < EncodedBytes(in.size())) return std::nullopt;
+    auto* to = reinterpret_cast<uint8_t*>(out.data());
+    const uint32_t most = RunAt(BestCpuLevel(), Bf16Kernel(), in.data(), in.size(), to);
+    if (most >= kFloatInfinityBits) return std::nullopt;
+    return EncodedBytes(in.size());
   }
 
-  bool Decode(std::span<const std::byte> in, std::span<float> out) const override {
+  bool DecodeChunk(uint64_t, std::span<const std::byte> in, std::span<float> out) const override {
     if (in.size() != EncodedBytes(out.size())) return false;
     uint16_t most = 0;
     for (size_t i = 0; i < out.size(); ++i) most = std::max<uint16_t>(most, Half(in, i) & 0x7fffu);

@@ -345,9 +345,14 @@ absl::StatusOr<StoredChunk> ReducerThread::ReadChunk(const ObjectId& object, uin
   return absl::NotFoundError("contributions are not served");
 }
 
-// Payload sizes of all chunks; an object has equal chunks but for the last one.
+// Payload sizes of all chunks; a state has equal chunks but for the last one.
 absl::StatusOr<Outgoing::Sizes> ReducerThread::SizesOf(const ObjectId& object) {
   if (object.fragment.value >= reducers_.size()) return absl::NotFoundError("no such fragment");
+  if (object.kind == ObjectKind::kAggregate) {
+    ASSIGN_OR_RETURN(std::vector<uint32_t> sizes,
+                     Of(object.fragment).AggregateChunkBytes(object.version));
+    return std::make_shared<const std::vector<uint32_t>>(std::move(sizes));
+  }
   const uint64_t elements = Of(object.fragment).parameters().size();
   const auto chunks = static_cast<uint32_t>((elements + kChunkElements - 1) / kChunkElements);
   ASSIGN_OR_RETURN(StoredChunk first, ReadChunk(object, 0));

@@ -54,13 +54,13 @@ absl::Status CoordinatorService::Open() {
   ASSIGN_OR_RETURN(folder_, RunFolder::Open(options_.folder));
   ASSIGN_OR_RETURN(RunStart start,
                    StartRun(folder_->storage(), {.config = options_.config,
-                                       .shape = options_.shape,
-                                       .layout = options_.layout,
-                                       .data_identity = options_.data_identity,
-                                       .positions = options_.positions,
-                                       .resume_from = options_.resume_from,
-                                       .random_run = Draw(options_.random, {1}),
-                                       .random_generation = Draw(options_.random, {2})}));
+                                                 .shape = options_.shape,
+                                                 .layout = options_.layout,
+                                                 .data_identity = options_.data_identity,
+                                                 .positions = options_.positions,
+                                                 .resume_from = options_.resume_from,
+                                                 .random_run = Draw(options_.random, {1}),
+                                                 .random_generation = Draw(options_.random, {2})}));
   journal_ = std::move(start.journal);
   // Every life begins with a record of its own, so its messages come after those of earlier lives.
   sequence_ = journal_->last_sequence() << 32;
@@ -87,6 +87,7 @@ absl::Status CoordinatorService::Open() {
 absl::StatusOr<std::vector<std::unique_ptr<Reducer>>> CoordinatorService::OpenReducers(
     const RunStart& start) {
   const Checkpoint& c = start.checkpoint;
+  const SyncSection& sync = options_.config.sync;
   std::vector<std::unique_ptr<Reducer>> reducers;
   RETURN_IF_ERROR(folder_->storage().MakeFolder(kReducerFolder));
   for (uint64_t i = 0; i < options_.layout.size(); ++i) {
@@ -98,9 +99,11 @@ absl::StatusOr<std::vector<std::unique_ptr<Reducer>>> CoordinatorService::OpenRe
                        .folder = std::string(kReducerFolder) + "/" + std::to_string(i),
                        .fragment = FragmentId{i},
                        .elements = layout.elements,
-                       .codec_up = *CodecByName(options_.config.sync.codec),
-                       .codec_down = *CodecByName(options_.config.sync.codec_down),
-                       .beta_down = static_cast<float>(options_.config.sync.error_feedback)}));
+                       .codec_up = *CodecSpecByName(sync.codec, sync.bits),
+                       .codec_down = *CodecSpecByName(sync.codec_down, sync.bits_down),
+                       .beta_down = static_cast<float>(sync.error_feedback),
+                       .layout = i < options_.tensors.size() ? options_.tensors[i]
+                                                             : std::vector<TensorSpan>()}));
     RETURN_IF_ERROR(reducer->Load(start.state.generation, from, PartOf(layout, c.parameters),
                                   PartOf(layout, c.momentum), PartOf(layout, c.residual)));
     std::vector<CommitView> commits;

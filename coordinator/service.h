@@ -36,7 +36,8 @@ class CoordinatorService {
     RunConfig config;
     std::string folder;
     LlamaShape shape;
-    std::vector<FragmentLayout> layout;  // which parameters each fragment has
+    std::vector<FragmentLayout> layout;            // which parameters each fragment has
+    std::vector<std::vector<TensorSpan>> tensors;  // of each fragment; empty: matrices
     Digest data_identity{};
     uint64_t positions = 0;
     std::string resume_from;

@@ -72,8 +72,11 @@ struct SyncSection {
   uint32_t inner_steps = 20;
   uint32_t fragments = 1;
   uint32_t overlap_steps = 0;
-  std::string codec = "int8";       // float32 | bf16 | int8 | int4 | int2, up
+  // float32 | bf16 | int8 | int4 | int2 | top-k | bit-budget, up
+  std::string codec = "int8";
   std::string codec_down = "int8";  // the same, down
+  double bits = 2.0;                // per parameter, of top-k and bit-budget, up
+  double bits_down = 4.0;           // the same, down
   double error_feedback = 0.9;      // decay of the residual; negative = none
   double outer_lr = 0.7;
   double outer_momentum = 0.6;

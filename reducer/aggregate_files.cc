@@ -43,6 +43,7 @@ std::string AggregateFiles::ResidualPath(Version version) const {
 
 absl::StatusOr<AggregateFiles::Writer> AggregateFiles::Write(Version version) const {
   Writer writer;
+  if (index_version_ == version) index_.clear();
   writer.files_ = this;
   writer.version_ = version;
   ASSIGN_OR_RETURN(writer.aggregate_,
@@ -59,7 +60,8 @@ absl::Status AggregateFiles::Writer::Append(ByteSpan payload, std::span<const fl
   ChunkHeader header;
   header.kind = ObjectKind::kAggregate;
   header.chunk = static_cast<uint32_t>(aggregate_digests_.size());
-  LONGHAUL_CHECK(header.chunk < shape.chunks() && payload.size() == shape.Bytes(header.chunk),
+  LONGHAUL_CHECK(header.chunk < shape.chunks() &&
+                     shape.codec->MayTake(payload.size(), shape.Elements(header.chunk)),
                  "chunk does not fit the aggregate");
   header.codec = static_cast<uint32_t>(shape.codec->id());
   header.elements = shape.Elements(header.chunk);
@@ -95,10 +97,43 @@ absl::StatusOr<Digest> AggregateFiles::Writer::Finish() {
   return root;
 }
 
+// Reads headers until it is known where `chunk` begins; all chunks: where the last one ends.
+absl::Status AggregateFiles::IndexUntil(Version version, uint32_t chunk) const {
+  if (index_version_ != version) index_.clear();
+  index_version_ = version;
+  if (index_.empty()) index_.push_back(0);
+  while (index_.size() <= chunk) {
+    const absl::StatusOr<ChunkHeader> header = ReadFrameHeader(
+        *storage_, AggregatePath(version), index_.back(), ObjectKind::kAggregate, version, shape_);
+    if (absl::IsOutOfRange(header.status())) {
+      return absl::DataLossError(absl::StrCat(AggregatePath(version), " ends too early"));
+    }
+    RETURN_IF_ERROR(header.status());
+    index_.push_back(index_.back() + kFrameHeaderBytes + header->bytes);
+  }
+  return absl::OkStatus();
+}
+
+// By arithmetic with a codec of fixed size, from the headers before it otherwise.
+absl::StatusOr<uint64_t> AggregateFiles::OffsetOf(Version version, uint32_t chunk) const {
+  if (shape_.codec->fixed_size()) return chunk * (kFrameHeaderBytes + shape_.Bytes(0));
+  RETURN_IF_ERROR(IndexUntil(version, chunk));
+  return index_[chunk];
+}
+
+absl::StatusOr<std::vector<uint32_t>> AggregateFiles::ChunkBytes(Version version) const {
+  RETURN_IF_ERROR(IndexUntil(version, shape_.chunks()));
+  std::vector<uint32_t> sizes(shape_.chunks());
+  for (uint32_t i = 0; i < sizes.size(); ++i) {
+    sizes[i] = static_cast<uint32_t>(index_[i + 1] - index_[i] - kFrameHeaderBytes);
+  }
+  return sizes;
+}
+
 absl::StatusOr<StoredChunk> AggregateFiles::ReadChunk(Version version, uint32_t chunk) const {
   if (chunk >= shape_.chunks()) return absl::InvalidArgumentError("no such chunk");
   const std::string path = AggregatePath(version);
-  const uint64_t offset = chunk * (kFrameHeaderBytes + shape_.Bytes(0));
+  ASSIGN_OR_RETURN(uint64_t offset, OffsetOf(version, chunk));
   absl::StatusOr<StoredChunk> stored =
       ReadFrame(*storage_, path, offset, ObjectKind::kAggregate, version, shape_);
   if (absl::IsOutOfRange(stored.status()) || (stored.ok() && stored->header.chunk != chunk)) {

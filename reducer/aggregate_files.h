@@ -50,6 +50,9 @@ class AggregateFiles {
   // NotFound: no such aggregate. DataLoss: damaged.
   absl::StatusOr<StoredChunk> ReadChunk(Version version, uint32_t chunk) const;
 
+  // Payload bytes of every chunk. Errors as ReadChunk's.
+  absl::StatusOr<std::vector<uint32_t>> ChunkBytes(Version version) const;
+
   // Fills `residual`. NotFound or DataLoss: absent, damaged, or of another aggregate; `residual` is
   // then untouched.
   absl::Status ReadResidual(Version version, const Digest& aggregate_root,
@@ -71,11 +74,16 @@ class AggregateFiles {
   std::string ResidualPath(Version version) const;
   absl::Status DeleteBefore(const std::string& folder, Version version) const;
   absl::StatusOr<std::string> ReadResidualChunk(Version version, uint32_t chunk) const;
+  absl::StatusOr<uint64_t> OffsetOf(Version version, uint32_t chunk) const;
+  absl::Status IndexUntil(Version version, uint32_t chunk) const;
 
   Storage* storage_;
   std::string folder_;
   CodedShape shape_;
   bool with_residual_;
+  // Where the first chunks of one aggregate begin, and the one after them.
+  mutable Version index_version_;
+  mutable std::vector<uint64_t> index_;
 };
 
 }  // namespace longhaul

@@ -16,9 +16,10 @@ absl::Status Damaged(const std::string& path, uint64_t offset) {
 
 }  // namespace
 
-uint64_t CodedShape::TotalBytes() const {
+bool CodedShape::MayTake(uint64_t total_bytes) const {
   const uint32_t last = chunks() - 1;
-  return last * codec->EncodedBytes(chunk_elements) + Bytes(last);
+  const uint64_t most = last * codec->EncodedBytes(chunk_elements) + Bytes(last);
+  return codec->fixed_size() ? total_bytes == most : total_bytes <= most;
 }
 
 std::string EncodeFrameHeader(const ChunkHeader& header, Version version) {
@@ -35,12 +36,12 @@ std::string EncodeFrameHeader(const ChunkHeader& header, Version version) {
   return w.Take();
 }
 
-absl::StatusOr<StoredChunk> ReadFrame(Storage& storage, const std::string& path, uint64_t offset,
-                                      ObjectKind kind, Version version, const CodedShape& shape) {
+absl::StatusOr<ChunkHeader> ReadFrameHeader(Storage& storage, const std::string& path,
+                                            uint64_t offset, ObjectKind kind, Version version,
+                                            const CodedShape& shape) {
   ASSIGN_OR_RETURN(std::string head, storage.Read(path, offset, kFrameHeaderBytes));
   if (head.empty()) return absl::OutOfRangeError("end of file");
-  StoredChunk stored;
-  ChunkHeader& header = stored.header;
+  ChunkHeader header;
   header.kind = kind;
   ByteReader r(head);
   bool good = r.U32() == kMagic;
@@ -56,11 +57,19 @@ absl::StatusOr<StoredChunk> ReadFrame(Storage& storage, const std::string& path,
   if (!good || !r.AtEnd() || found != version || header.chunk >= shape.chunks() ||
       header.codec != static_cast<uint32_t>(shape.codec->id()) ||
       header.elements != shape.Elements(header.chunk) ||
-      header.bytes != shape.Bytes(header.chunk)) {
+      !shape.codec->MayTake(header.bytes, header.elements)) {
     return Damaged(path, offset);
   }
-  ASSIGN_OR_RETURN(stored.payload, storage.Read(path, offset + kFrameHeaderBytes, header.bytes));
-  if (stored.payload.size() != header.bytes || Xxh3(AsBytes(stored.payload)) != header.checksum) {
+  return header;
+}
+
+absl::StatusOr<StoredChunk> ReadFrame(Storage& storage, const std::string& path, uint64_t offset,
+                                      ObjectKind kind, Version version, const CodedShape& shape) {
+  StoredChunk stored;
+  ASSIGN_OR_RETURN(stored.header, ReadFrameHeader(storage, path, offset, kind, version, shape));
+  const uint64_t bytes = stored.header.bytes;
+  ASSIGN_OR_RETURN(stored.payload, storage.Read(path, offset + kFrameHeaderBytes, bytes));
+  if (stored.payload.size() != bytes || Xxh3(AsBytes(stored.payload)) != stored.header.checksum) {
     return Damaged(path, offset);
   }
   return stored;

@@ -1,11 +1,11 @@
 // How coded chunks of one fragment lie in files: a 48-byte frame header, then the payload, one
-// after another. Used by contribution logs (any order) and aggregates (in order, so that a chunk is
-// found by arithmetic). A frame is checked against the fragment's shape before its payload is
-// believed.
+// after another. Used by contribution logs (any order) and aggregates (in order). A frame is
+// checked against the fragment's shape before its payload is believed.
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
+#include <span>
 #include <string>
 
 #include "absl/status/status.h"
@@ -30,8 +30,13 @@ struct CodedShape {
   uint64_t Elements(uint32_t chunk) const {
     return std::min(chunk_elements, elements - First(chunk));
   }
+  // The most that a chunk's payload takes; exactly that with a codec of fixed size.
   uint64_t Bytes(uint32_t chunk) const { return codec->EncodedBytes(Elements(chunk)); }
-  uint64_t TotalBytes() const;  // payload bytes of all chunks
+  // Whether all chunks together can take so many bytes.
+  bool MayTake(uint64_t total_bytes) const;
+  bool Decode(uint32_t chunk, ByteSpan payload, std::span<float> out) const {
+    return codec->DecodeChunk(First(chunk), payload, out);
+  }
 };
 
 inline constexpr uint64_t kFrameHeaderBytes = 48;
@@ -45,7 +50,10 @@ struct StoredChunk {
 };
 
 // The frame at `offset`. OutOfRange exactly at the end of the file; DataLoss when it is torn,
-// damaged, or not a chunk of (kind, version, shape).
+// damaged, or not a chunk of (kind, version, shape). ReadFrameHeader leaves the payload alone.
+absl::StatusOr<ChunkHeader> ReadFrameHeader(Storage& storage, const std::string& path,
+                                            uint64_t offset, ObjectKind kind, Version version,
+                                            const CodedShape& shape);
 absl::StatusOr<StoredChunk> ReadFrame(Storage& storage, const std::string& path, uint64_t offset,
                                       ObjectKind kind, Version version, const CodedShape& shape);
 

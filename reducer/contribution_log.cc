@@ -65,6 +65,7 @@ absl::StatusOr<std::unique_ptr<ContributionLog>> ContributionLog::Open(Storage* 
 absl::Status ContributionLog::Restart() {
   std::fill(have_.begin(), have_.end(), false);
   have_count_ = 0;
+  have_bytes_ = 0;
   squared_norm_ = 0;
   ASSIGN_OR_RETURN(file_, storage_->OpenAppend(path(), /*truncate=*/true));
   return file_->Append(AsBytes(Preamble(info_)));
@@ -111,7 +112,7 @@ absl::Status ContributionLog::Append(const ChunkHeader& header, ByteSpan payload
   if (header.kind != ObjectKind::kContribution || header.chunk >= info_.chunks ||
       header.codec != static_cast<uint32_t>(shape_.codec->id()) ||
       header.elements != shape_.Elements(header.chunk) ||
-      header.bytes != shape_.Bytes(header.chunk) || payload.size() != header.bytes) {
+      !shape_.codec->MayTake(header.bytes, header.elements) || payload.size() != header.bytes) {
     return absl::InvalidArgumentError("chunk does not fit its contribution");
   }
   if (have_[header.chunk]) return absl::OkStatus();
@@ -125,11 +126,12 @@ absl::Status ContributionLog::Append(const ChunkHeader& header, ByteSpan payload
 
 absl::Status ContributionLog::Note(const ChunkHeader& header, ByteSpan payload) {
   std::vector<float> values(header.elements);
-  if (!shape_.codec->Decode(payload, values)) {
+  if (!shape_.Decode(header.chunk, payload, values)) {
     return absl::InvalidArgumentError(absl::StrCat("chunk ", header.chunk, " does not decode"));
   }
   have_[header.chunk] = true;
   ++have_count_;
+  have_bytes_ += payload.size();
   digests_[header.chunk] = ChunkDigest(payload);
   squared_norm_ += SquaredNorm(values);
   return absl::OkStatus();
@@ -138,7 +140,7 @@ absl::Status ContributionLog::Note(const ChunkHeader& header, ByteSpan payload) 
 absl::Status ContributionLog::Seal() {
   LONGHAUL_CHECK(complete(), "sealing a contribution with chunks missing");
   if (sealed_) return absl::OkStatus();
-  if (RootDigest(digests_) != info_.root) {
+  if (RootDigest(digests_) != info_.root || have_bytes_ != info_.bytes) {
     return absl::InvalidArgumentError("the chunks are not those that were announced");
   }
   RETURN_IF_ERROR(file_->Sync());
@@ -159,7 +161,8 @@ absl::Status ContributionLog::ForEach(const Visit& visit) const {
         StoredChunk stored,
         ReadFrame(*storage_, path(), offset, ObjectKind::kContribution, info_.id.version, shape_));
     values.resize(stored.header.elements);
-    if (seen[stored.header.chunk] || !shape_.codec->Decode(AsBytes(stored.payload), values)) {
+    if (seen[stored.header.chunk] ||
+        !shape_.Decode(stored.header.chunk, AsBytes(stored.payload), values)) {
       return absl::DataLossError(path() + " changed after it was checked");
     }
     seen[stored.header.chunk] = true;

@@ -39,8 +39,8 @@ class ContributionLog {
   // All chunks are there, and their root is the announced one, or not; once durable, sealed.
   bool complete() const { return have_count_ == info_.chunks; }
   bool sealed() const { return sealed_; }
-  // Requires complete(). Makes the file durable. InvalidArgument: the root is not the announced
-  // one.
+  // Requires complete(). Makes the file durable. InvalidArgument: root or size are not the
+  // announced ones.
   absl::Status Seal();
 
   // Every chunk once, decoded. Requires sealed(). DataLoss: the file is damaged; `visit` may have
@@ -73,6 +73,7 @@ class ContributionLog {
   std::vector<bool> have_;
   std::vector<Digest> digests_;  // emptied when sealed
   uint32_t have_count_ = 0;
+  uint64_t have_bytes_ = 0;
   SquaredSum squared_norm_ = 0;
   bool sealed_ = false;
   std::unique_ptr<AppendFile> file_;  // null when sealed

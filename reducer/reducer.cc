@@ -23,7 +23,6 @@ constexpr uint64_t kMaxDivisor = (uint64_t{1} << 52) - 1;  // what MeanFromSum t
 
 absl::Status CheckOptions(const Reducer::Options& o) {
   if (o.storage == nullptr || o.elements == 0 || o.chunk_elements == 0 ||
-      FindCodec(o.codec_up) == nullptr || FindCodec(o.codec_down) == nullptr ||
       !std::isfinite(o.beta_down) || o.beta_down > 1.0f) {
     return absl::InvalidArgumentError("reducer options are out of range");
   }
@@ -38,10 +37,23 @@ std::string LogFolder(const Reducer::Options& options) { return options.folder +
 
 }  // namespace
 
-Reducer::Reducer(const Options& options, AggregateFiles files)
+absl::StatusOr<Reducer::Coding> Reducer::MakeCoding(const Options& options, const CodecSpec& spec) {
+  const std::vector<TensorSpan>& layout = options.layout;
+  Coding coding{MakeCodec(spec, layout), {}};
+  if (coding.codec == nullptr ||
+      (!layout.empty() && layout.back().offset + layout.back().count != options.elements)) {
+    return absl::InvalidArgumentError("no such codec, or a layout that does not fit");
+  }
+  coding.shape = {options.elements, options.chunk_elements, coding.codec.get()};
+  return coding;
+}
+
+Reducer::Reducer(const Options& options, Coding up, Coding down, AggregateFiles files)
     : options_(options),
-      up_{options.elements, options.chunk_elements, FindCodec(options.codec_up)},
-      down_{options.elements, options.chunk_elements, FindCodec(options.codec_down)},
+      up_coding_(std::move(up)),
+      down_coding_(std::move(down)),
+      up_(up_coding_.shape),
+      down_(down_coding_.shape),
       files_(std::move(files)),
       parameters_(options.elements, 0.0f),
       momentum_(options.elements, 0.0f),
@@ -50,11 +62,13 @@ Reducer::Reducer(const Options& options, AggregateFiles files)
 
 absl::StatusOr<std::unique_ptr<Reducer>> Reducer::Open(const Options& options) {
   RETURN_IF_ERROR(CheckOptions(options));
-  const CodedShape down{options.elements, options.chunk_elements, FindCodec(options.codec_down)};
+  ASSIGN_OR_RETURN(Coding up, MakeCoding(options, options.codec_up));
+  ASSIGN_OR_RETURN(Coding down, MakeCoding(options, options.codec_down));
   RETURN_IF_ERROR(options.storage->MakeFolder(LogFolder(options)));
-  ASSIGN_OR_RETURN(AggregateFiles files, AggregateFiles::Open(options.storage, options.folder, down,
-                                                              options.beta_down >= 0));
-  return std::unique_ptr<Reducer>(new Reducer(options, std::move(files)));
+  ASSIGN_OR_RETURN(AggregateFiles files, AggregateFiles::Open(options.storage, options.folder,
+                                                              down.shape, options.beta_down >= 0));
+  return std::unique_ptr<Reducer>(
+      new Reducer(options, std::move(up), std::move(down), std::move(files)));
 }
 
 absl::Status Reducer::Load(Generation generation, Version version,
@@ -113,7 +127,7 @@ absl::StatusOr<Reducer::Progress> Reducer::Expect(const ObjectInfo& info, uint32
   const ObjectId& id = info.id;
   if (id.kind != ObjectKind::kContribution || id.generation != generation_ ||
       id.fragment != options_.fragment || id.version != version_ || info.chunks != up_.chunks() ||
-      info.bytes != up_.TotalBytes() || weight == 0 || weight >= kWeightLimit) {
+      !up_.MayTake(info.bytes) || weight == 0 || weight >= kWeightLimit) {
     return absl::InvalidArgumentError("not a contribution to the current version");
   }
   const ScopedFloatMode mode;
@@ -215,33 +229,43 @@ absl::StatusOr<Reducer::Prepared> Reducer::Close(const CloseOrder& order) {
   return prepared;
 }
 
+// Values [first, first + mean.size()) of the mean, with what the residual owes.
+void Reducer::MeanOf(uint64_t divisor, uint64_t first, std::span<float> mean) const {
+  MeanFromSum(sum_.values().subspan(first, mean.size()), divisor, mean);
+  if (residual_.empty()) return;
+  AddResidual(options_.beta_down, std::span(residual_).subspan(first, mean.size()), mean);
+}
+
 // Chunk by chunk: mean, coding with the residual, and the next state for its hash alone.
 absl::StatusOr<Reducer::Prepared> Reducer::Prepare(const CloseOrder& order) {
   ASSIGN_OR_RETURN(AggregateFiles::Writer writer, files_.Write(order.version));
+  const std::optional<CodecPlan> plan =
+      MakePlan(*down_.codec, down_.elements, down_.chunk_elements,
+               [&](uint64_t first, std::span<float> out) { MeanOf(order.divisor, first, out); });
+  LONGHAUL_CHECK(plan.has_value(), "a mean of finite values is finite");
   std::vector<float> coded, decoded, left;
-  std::vector<std::byte> payload;
+  std::vector<std::byte> buffer;
   std::vector<Digest> state;
+  Prepared prepared;
   for (uint32_t chunk = 0; chunk < down_.chunks(); ++chunk) {
     const uint64_t first = down_.First(chunk), n = down_.Elements(chunk);
     coded.resize(n);
     decoded.resize(n);
     left.resize(residual_.empty() ? 0 : n);
-    payload.resize(down_.Bytes(chunk));
-    MeanFromSum(sum_.values().subspan(first, n), order.divisor, coded);
-    if (!residual_.empty()) {
-      AddResidual(options_.beta_down, std::span(residual_).subspan(first, n), coded);
-    }
-    const bool good = down_.codec->Encode(coded, payload) && down_.codec->Decode(payload, decoded);
-    LONGHAUL_CHECK(good, "a mean of finite values could not be coded");
+    buffer.resize(down_.Bytes(chunk));
+    MeanOf(order.divisor, first, coded);
+    const std::optional<size_t> bytes = down_.codec->EncodeChunk(*plan, first, coded, buffer);
+    LONGHAUL_CHECK(bytes.has_value(), "a mean of finite values could not be coded");
+    const ByteSpan payload = std::span(buffer).first(*bytes);
+    LONGHAUL_CHECK(down_.Decode(chunk, payload, decoded), "a reducer can decode what it coded");
     if (!residual_.empty()) ResidualOf(coded, decoded, left);
     RETURN_IF_ERROR(writer.Append(payload, left));
+    prepared.aggregate.bytes += payload.size();
     state.push_back(NextStateChunk(first, decoded, order.outer_lr, order.outer_momentum));
   }
-  Prepared prepared;
   prepared.aggregate.id = {ObjectKind::kAggregate, generation_, options_.fragment, order.version,
                            ContributionId{}};
   prepared.aggregate.chunks = down_.chunks();
-  prepared.aggregate.bytes = down_.TotalBytes();
   ASSIGN_OR_RETURN(prepared.aggregate.root, writer.Finish());
   prepared.state_hash = RootDigest(state);
   return prepared;
@@ -278,7 +302,7 @@ absl::Status Reducer::Verify(const OuterStep& step) const {
   for (uint32_t chunk = 0; chunk < down_.chunks(); ++chunk) {
     ASSIGN_OR_RETURN(StoredChunk stored, files_.ReadChunk(step.version, chunk));
     mean.resize(stored.header.elements);
-    if (!down_.codec->Decode(AsBytes(stored.payload), mean)) {
+    if (!down_.Decode(chunk, AsBytes(stored.payload), mean)) {
       return absl::DataLossError("a stored aggregate does not decode");
     }
     aggregate.push_back(ChunkDigest(AsBytes(stored.payload)));
@@ -297,7 +321,7 @@ absl::Status Reducer::Apply(const OuterStep& step) {
   for (uint32_t chunk = 0; chunk < down_.chunks(); ++chunk) {
     const absl::StatusOr<StoredChunk> stored = files_.ReadChunk(step.version, chunk);
     mean.resize(down_.Elements(chunk));
-    if (!stored.ok() || !down_.codec->Decode(AsBytes(stored->payload), mean)) {
+    if (!stored.ok() || !down_.Decode(chunk, AsBytes(stored->payload), mean)) {
       return absl::InternalError("an aggregate changed while it was applied");
     }
     const uint64_t first = down_.First(chunk);
@@ -324,6 +348,10 @@ absl::Status Reducer::ForgetContributions() {
 
 absl::StatusOr<StoredChunk> Reducer::AggregateChunk(Version version, uint32_t chunk) const {
   return files_.ReadChunk(version, chunk);
+}
+
+absl::StatusOr<std::vector<uint32_t>> Reducer::AggregateChunkBytes(Version version) const {
+  return files_.ChunkBytes(version);
 }
 
 absl::Status Reducer::DeleteAggregatesBefore(Version version) {

@@ -45,10 +45,11 @@ class Reducer {
     std::string folder;          // its own; made when absent
     FragmentId fragment;
     uint64_t elements = 0;
-    CodecId codec_up = CodecId::kInt8;    // of contributions
-    CodecId codec_down = CodecId::kInt8;  // of aggregates
-    float beta_down = 0.9f;               // decay of the residual; negative = no error feedback
+    CodecSpec codec_up = CodecId::kInt8;    // of contributions
+    CodecSpec codec_down = CodecId::kInt8;  // of aggregates
+    float beta_down = 0.9f;                 // decay of the residual; negative = no error feedback
     uint64_t chunk_elements = kChunkElements;
+    std::vector<TensorSpan> layout;  // of the fragment, for both codecs; empty: one matrix
   };
 
   struct Held {
@@ -134,6 +135,8 @@ class Reducer {
 
   // NotFound: not stored (any more). DataLoss: damaged. The caller sets header.transfer.
   absl::StatusOr<StoredChunk> AggregateChunk(Version version, uint32_t chunk) const;
+  // Payload bytes of each of its chunks. Errors as above.
+  absl::StatusOr<std::vector<uint32_t>> AggregateChunkBytes(Version version) const;
   absl::Status DeleteAggregatesBefore(Version version);
 
   std::span<const float> parameters() const { return parameters_; }
@@ -158,11 +161,18 @@ class Reducer {
     OuterStep step;
   };
 
-  Reducer(const Options& options, AggregateFiles files);
+  // A codec and the shape that it gives the fragment.
+  struct Coding {
+    std::unique_ptr<const Codec> codec;
+    CodedShape shape;
+  };
+  static absl::StatusOr<Coding> MakeCoding(const Options& options, const CodecSpec& spec);
+  Reducer(const Options& options, Coding up, Coding down, AggregateFiles files);
 
   absl::StatusOr<Progress> ProgressOf(ContributionLog& log);
   absl::Status CheckOrder(const CloseOrder& order) const;
   absl::StatusOr<Prepared> Prepare(const CloseOrder& order);
+  void MeanOf(uint64_t divisor, uint64_t first, std::span<float> mean) const;
   absl::Status Verify(const OuterStep& step) const;
   absl::Status Apply(const OuterStep& step);
   absl::Status ForgetContributions();
@@ -170,6 +180,8 @@ class Reducer {
                         float momentum) const;
 
   Options options_;
+  Coding up_coding_;
+  Coding down_coding_;
   CodedShape up_;
   CodedShape down_;
   AggregateFiles files_;

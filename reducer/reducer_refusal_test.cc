@@ -186,5 +186,41 @@ TEST_F(ReducerRefusalTest, DamagedPreparationChangesNothing) {
   EXPECT_TRUE(reducer_->Install(RoundId{9}, 1).ok());
 }
 
+// With a codec of variable size the announced bytes are an upper bound, and then exact.
+TEST_F(ReducerRefusalTest, SizesThatWereNotAnnounced) {
+  options_.codec_up = CodecSpec(CodecId::kBitBudget, 2000);
+  options_.folder = "v";
+  auto reducer = std::move(*Reducer::Open(options_));
+  const std::vector<float> zero(150, 0.0f);
+  ASSERT_TRUE(reducer->Load(kGeneration, Version{5}, zero, zero, {}).ok());
+  const std::vector<float> values = RandomFloats(rng_, 150, 1.0);
+  Contribution c = MakeContribution(options_, Version{5}, {SessionId{1}, 1}, 2, values);
+  c.info.bytes += 1;
+  EXPECT_TRUE(absl::IsInvalidArgument(Deliver(*reducer, c).status()));
+  c.info.bytes = 1 << 20;
+  EXPECT_TRUE(absl::IsInvalidArgument(reducer->Expect(c.info, 2).status()));
+  c = MakeContribution(options_, Version{5}, {SessionId{1}, 2}, 2, values);
+  ASSERT_TRUE(reducer->Expect(c.info, 2).ok());
+  c.payloads[0].resize(1000);
+  c.headers[0].bytes = 1000;
+  EXPECT_TRUE(absl::IsInvalidArgument(
+      reducer->AddChunk(c.info.id.contribution, c.headers[0], AsBytes(c.payloads[0])).status()));
+  c = MakeContribution(options_, Version{5}, {SessionId{1}, 3}, 2, values);
+  EXPECT_TRUE(Deliver(*reducer, c)->held.has_value());
+}
+
+TEST_F(ReducerRefusalTest, CodecsAndLayoutsThatDoNotFit) {
+  auto refused = [&](auto change) {
+    Reducer::Options options = options_;
+    change(options);
+    return absl::IsInvalidArgument(Reducer::Open(options).status());
+  };
+  EXPECT_TRUE(refused([](auto& o) { o.codec_up = CodecSpec(CodecId::kBitBudget, 0); }));
+  EXPECT_TRUE(refused([](auto& o) { o.codec_down = CodecSpec(CodecId::kInt8, 2000); }));
+  EXPECT_TRUE(refused([](auto& o) { o.layout = {{0, 149}}; }));
+  EXPECT_TRUE(refused([](auto& o) { o.layout = {{0, 151}}; }));
+  EXPECT_FALSE(refused([](auto& o) { o.layout = {{0, 150}}; }));
+}
+
 }  // namespace
 }  // namespace longhaul

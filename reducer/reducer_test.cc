@@ -13,7 +13,7 @@ namespace {
 
 struct Case {
   uint64_t elements;
-  CodecId up, down;
+  CodecSpec up, down;
   float beta;
 };
 
@@ -129,11 +129,17 @@ class TwinRounds {
   Reducer::Prepared CloseBoth(const Reducer::CloseOrder& order) {
     const auto prepared = reducer_->Close(order);
     LONGHAUL_CHECK(prepared.ok(), prepared.status().ToString().c_str());
+    ExpectAggregate(order, *prepared);
+    ExpectSameState();  // nothing visible has changed
+    return *prepared;
+  }
+
+  void ExpectAggregate(const Reducer::CloseOrder& order, const Reducer::Prepared& prepared) {
     const NaiveReducer::Outcome expected = naive_.Close(order, known_);
-    EXPECT_EQ(prepared->aggregate.root, expected.root);
-    EXPECT_EQ(prepared->state_hash, expected.state_hash);
-    EXPECT_EQ(prepared->aggregate.id.version, order.version);
-    EXPECT_EQ(prepared->aggregate.chunks, expected.payloads.size());
+    EXPECT_EQ(prepared.aggregate.root, expected.root);
+    EXPECT_EQ(prepared.state_hash, expected.state_hash);
+    EXPECT_EQ(prepared.aggregate.id.version, order.version);
+    EXPECT_EQ(prepared.aggregate.chunks, expected.payloads.size());
     uint64_t bytes = 0;
     for (uint32_t i = 0; i < expected.payloads.size(); ++i) {
       const auto chunk = reducer_->AggregateChunk(order.version, i);
@@ -143,9 +149,11 @@ class TwinRounds {
       EXPECT_EQ(chunk->header.kind, ObjectKind::kAggregate);
       bytes += chunk->payload.size();
     }
-    EXPECT_EQ(prepared->aggregate.bytes, bytes);
-    ExpectSameState();  // nothing visible has changed
-    return *prepared;
+    EXPECT_EQ(prepared.aggregate.bytes, bytes);
+    const auto sizes = reducer_->AggregateChunkBytes(order.version);
+    LONGHAUL_CHECK(sizes.ok(), "an aggregate must be there");
+    ASSERT_EQ(sizes->size(), expected.payloads.size());
+    for (size_t i = 0; i < sizes->size(); ++i) EXPECT_EQ((*sizes)[i], expected.payloads[i].size());
   }
 
   void ExpectSameState() {
@@ -163,11 +171,16 @@ class TwinRounds {
 };
 
 TEST(ReducerTest, EqualsTheNaiveTwin) {
-  const Case cases[] = {
-      {1, CodecId::kInt8, CodecId::kInt8, 0.9f},   {63, CodecId::kFloat32, CodecId::kFloat32, 0.9f},
-      {64, CodecId::kInt4, CodecId::kInt8, -1.0f}, {65, CodecId::kBf16, CodecId::kInt4, 1.0f},
-      {200, CodecId::kInt2, CodecId::kInt4, 0.9f}, {1000, CodecId::kInt8, CodecId::kInt2, 0.5f},
-      {640, CodecId::kInt4, CodecId::kBf16, 0.0f}};
+  const Case cases[] = {{1, CodecId::kInt8, CodecId::kInt8, 0.9f},
+                        {63, CodecId::kFloat32, CodecId::kFloat32, 0.9f},
+                        {64, CodecId::kInt4, CodecId::kInt8, -1.0f},
+                        {65, CodecId::kBf16, CodecId::kInt4, 1.0f},
+                        {200, CodecId::kInt2, CodecId::kInt4, 0.9f},
+                        {1000, CodecId::kInt8, CodecId::kInt2, 0.5f},
+                        {640, CodecId::kInt4, CodecId::kBf16, 0.0f},
+                        {1000, {CodecId::kBitBudget, 2000}, {CodecId::kBitBudget, 4000}, 0.9f},
+                        {640, {CodecId::kTopK, 500}, {CodecId::kBitBudget, 500}, 0.9f},
+                        {65, {CodecId::kBitBudget, 8000}, {CodecId::kTopK, 3000}, 0.5f}};
   uint64_t seed = 1;
   for (const Case& c : cases) {
     TwinRounds rounds(c, ++seed);

@@ -25,6 +25,26 @@ inline std::vector<float> RandomFloats(Rng& rng, size_t n, double scale) {
   return v;
 }
 
+inline CodecPlan PlanFor(const Codec& codec, const Reducer::Options& o,
+                         const std::vector<float>& values) {
+  const auto plan =
+      MakePlan(codec, o.elements, o.chunk_elements, [&](uint64_t first, std::span<float> out) {
+        std::copy_n(values.begin() + static_cast<ptrdiff_t>(first), out.size(), out.begin());
+      });
+  LONGHAUL_CHECK(plan.has_value(), "test values must be codable");
+  return *plan;
+}
+
+inline std::string CodeChunk(const Codec& codec, const CodecPlan& plan, uint64_t first,
+                             std::span<const float> values) {
+  std::string payload(codec.EncodedBytes(values.size()), '\0');
+  const auto bytes =
+      codec.EncodeChunk(plan, first, values, std::as_writable_bytes(std::span(payload)));
+  LONGHAUL_CHECK(bytes.has_value(), "test values must be codable");
+  payload.resize(*bytes);
+  return payload;
+}
+
 struct Contribution {
   ObjectInfo info;
   uint32_t weight = 1;
@@ -38,19 +58,19 @@ inline Contribution MakeContribution(const Reducer::Options& o, Version base, Co
   Contribution c;
   c.weight = weight;
   c.decoded.resize(o.elements);
-  const Codec& codec = *FindCodec(o.codec_up);
+  const auto codec = MakeCodec(o.codec_up, o.layout);
+  const CodecPlan plan = PlanFor(*codec, o, values);
   std::vector<Digest> digests;
   for (uint64_t from = 0; from < o.elements; from += o.chunk_elements) {
     const uint64_t n = std::min(o.chunk_elements, o.elements - from);
-    std::string payload(codec.EncodedBytes(n), '\0');
-    const std::span<std::byte> bytes = std::as_writable_bytes(std::span(payload));
-    LONGHAUL_CHECK(codec.Encode(std::span(values).subspan(from, n), bytes) &&
-                       codec.Decode(bytes, std::span(c.decoded).subspan(from, n)),
-                   "test values must be codable");
+    std::string payload = CodeChunk(*codec, plan, from, std::span(values).subspan(from, n));
+    const ByteSpan bytes = AsBytes(payload);
+    LONGHAUL_CHECK(codec->DecodeChunk(from, bytes, std::span(c.decoded).subspan(from, n)),
+                   "codable");
     digests.push_back(ChunkDigest(bytes));
     c.info.bytes += payload.size();
     c.headers.push_back({ObjectKind::kContribution, 1, static_cast<uint32_t>(c.headers.size()),
-                         static_cast<uint32_t>(o.codec_up), n, payload.size(), Xxh3(bytes)});
+                         static_cast<uint32_t>(o.codec_up.id), n, payload.size(), Xxh3(bytes)});
     c.payloads.push_back(std::move(payload));
   }
   c.info.chunks = static_cast<uint32_t>(digests.size());
@@ -85,18 +105,21 @@ struct NaiveReducer {
                 const std::map<ContributionId, Contribution>& known) const {
     Outcome out{{}, {}, {}, parameters, momentum, residual};
     const std::vector<float> mean = Mean(order, known);
-    const Codec& codec = *FindCodec(options.codec_down);
+    const auto codec = MakeCodec(options.codec_down, options.layout);
+    std::vector<float> all(options.elements);
+    for (uint64_t i = 0; i < options.elements; ++i) {
+      const float owed = options.beta_down < 0 ? 0 : options.beta_down * residual[i];
+      all[i] = options.beta_down < 0 ? mean[i] : owed + mean[i];
+    }
+    const CodecPlan plan = PlanFor(*codec, options, all);
     std::vector<Digest> chunks, states;
     for (uint64_t from = 0; from < options.elements; from += options.chunk_elements) {
       const uint64_t n = std::min(options.chunk_elements, options.elements - from);
-      std::vector<float> coded(n), decoded(n);
-      for (uint64_t i = 0; i < n; ++i) {
-        const float owed = options.beta_down < 0 ? 0 : options.beta_down * residual[from + i];
-        coded[i] = options.beta_down < 0 ? mean[from + i] : owed + mean[from + i];
-      }
-      std::string payload(codec.EncodedBytes(n), '\0');
-      const std::span<std::byte> bytes = std::as_writable_bytes(std::span(payload));
-      LONGHAUL_CHECK(codec.Encode(coded, bytes) && codec.Decode(bytes, decoded), "codable");
+      const std::span<const float> coded = std::span(all).subspan(from, n);
+      std::vector<float> decoded(n);
+      std::string payload = CodeChunk(*codec, plan, from, coded);
+      const ByteSpan bytes = AsBytes(payload);
+      LONGHAUL_CHECK(codec->DecodeChunk(from, bytes, decoded), "codable");
       std::string state;
       for (uint64_t i = 0; i < n; ++i) {
         if (options.beta_down >= 0) out.residual[from + i] = coded[i] - decoded[i];

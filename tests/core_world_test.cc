@@ -396,7 +396,7 @@ TEST_P(Cores, MessagesThatDoNotFitAreIgnoredWithAReasonAndChangeNothing) {
   ASSERT_TRUE(f.round.has_value());
   const Ledger::Range lease = world.state().leases.LeasesOf(session).at(0);
   ContributionReady good;
-  const ObjectSize size = CodedSize(config.sync.codec, f.elements);
+  const ObjectSize size = CodedSize(config.sync, f.elements);
   good.object = {{ObjectKind::kContribution,
                   world.state().generation,
                   FragmentId{0},

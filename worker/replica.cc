@@ -47,20 +47,23 @@ absl::Status CheckStateChunk(const std::string& payload, uint64_t n) {
   return absl::OkStatus();
 }
 
-absl::Status DecodeChunk(const Codec& codec, const std::string& payload, std::span<float> out) {
-  if (codec.Decode(AsBytes(payload), out)) return absl::OkStatus();
+absl::Status DecodeChunk(const Codec& codec, uint64_t at, const std::string& payload,
+                         std::span<float> out) {
+  if (codec.DecodeChunk(at, AsBytes(payload), out)) return absl::OkStatus();
   return absl::InvalidArgumentError("a chunk is not a valid encoding");
 }
 
 }  // namespace
 
 Replica::Replica(Options options, FragmentId fragment, FragmentLayout layout, Trainer& trainer)
-    : options_(options),
+    : options_(std::move(options)),
       fragment_(fragment),
       layout_(std::move(layout)),
       trainer_(trainer),
-      up_(*FindCodec(options.codec_up)),
-      down_(*FindCodec(options.codec_down)) {}
+      up_(MakeCodec(options_.codec_up, options_.tensors)),
+      down_(MakeCodec(options_.codec_down, options_.tensors)) {
+  LONGHAUL_CHECK(up_ != nullptr && down_ != nullptr, "codecs come from a checked configuration");
+}
 
 FragmentState Replica::state() const { return {fragment_, version_, hash_}; }
 
@@ -116,26 +119,35 @@ void Replica::Unload() {
   code_.reset();
 }
 
+void Replica::Collect(uint64_t at, std::span<float> out) {
+  std::span<float> sent = Part(sent_, at, out.size());
+  GetLocal(at, sent);
+  std::span<float> e = residual_.empty() ? std::span<float>() : Part(residual_, at, out.size());
+  WithResidual(options_.residual_decay, e, Part(parameters_, at, out.size()), sent, out);
+}
+
 absl::StatusOr<Replica::Coded> Replica::Code() {
   LONGHAUL_CHECK(!parameters_.empty(), "a replica contributes before it has a state");
   const ScopedFloatMode mode;
   sent_.resize(parameters_.size());
   if (options_.residual_decay >= 0) residual_.resize(parameters_.size());
+  const auto not_finite = absl::InvalidArgumentError("the pseudo-gradient is not finite");
+  const std::optional<CodecPlan> plan =
+      MakePlan(*up_, parameters_.size(), kChunkElements,
+               [&](uint64_t at, std::span<float> out) { Collect(at, out); });
+  if (!plan) return not_finite;
   auto chunks = std::make_shared<std::vector<std::string>>();
   Coded coded;
   std::vector<Digest> digests;
   std::vector<float> values(std::min<uint64_t>(kChunkElements, parameters_.size()));
+  std::vector<std::byte> buffer(up_->EncodedBytes(values.size()));
   RETURN_IF_ERROR(
       ForEachChunk(parameters_.size(), [&](uint64_t, uint64_t at, uint64_t n) -> absl::Status {
-        std::span<float> sent = Part(sent_, at, n);
-        GetLocal(at, sent);
-        std::span<float> e = residual_.empty() ? std::span<float>() : Part(residual_, at, n);
-        WithResidual(options_.residual_decay, e, Part(parameters_, at, n), sent,
-                     std::span(values).first(n));
-        std::string payload(up_.EncodedBytes(n), '\0');
-        if (!up_.Encode(std::span(values).first(n), std::as_writable_bytes(std::span(payload)))) {
-          return absl::InvalidArgumentError("the pseudo-gradient is not finite");
-        }
+        const std::span<float> part = std::span(values).first(n);
+        Collect(at, part);
+        const std::optional<size_t> bytes = up_->EncodeChunk(*plan, at, part, buffer);
+        if (!bytes) return not_finite;
+        std::string payload(reinterpret_cast<const char*>(buffer.data()), *bytes);
         digests.push_back(ChunkDigest(AsBytes(payload)));
         coded.object.bytes += payload.size();
         chunks->push_back(std::move(payload));
@@ -168,7 +180,7 @@ void Replica::Resolve(Outcome outcome) {
     absl::Status status = ForEachChunk(
         residual_.size(), [&](uint64_t chunk, uint64_t at, uint64_t n) -> absl::Status {
           std::span<float> d = std::span(decoded).first(n);
-          RETURN_IF_ERROR(DecodeChunk(up_, (*code_)[chunk], d));
+          RETURN_IF_ERROR(DecodeChunk(*up_, at, (*code_)[chunk], d));
           ResidualAfter(options_.residual_decay, Part(parameters_, at, n), Part(sent_, at, n), d,
                         Part(residual_, at, n));
           return absl::OkStatus();
@@ -194,7 +206,7 @@ absl::Status Replica::Apply(const CommitView& commit, const std::vector<std::str
   RETURN_IF_ERROR(ForEachChunk(
       parameters_.size(), [&](uint64_t chunk, uint64_t at, uint64_t n) -> absl::Status {
         std::span<float> mean = std::span(delta).first(n);
-        RETURN_IF_ERROR(DecodeChunk(down_, chunks[chunk], mean));
+        RETURN_IF_ERROR(DecodeChunk(*down_, at, chunks[chunk], mean));
         std::span<float> global = Part(parameters_, at, n);
         std::span<float> from = std::span(before).first(n);
         std::copy_n((progress_from_sent_ ? Part(sent_, at, n) : global).begin(), n, from.begin());

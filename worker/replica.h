@@ -31,9 +31,10 @@ using Fetched = std::shared_ptr<std::vector<std::string>>;
 class Replica {
  public:
   struct Options {
-    CodecId codec_up = CodecId::kInt8;
-    CodecId codec_down = CodecId::kInt8;
-    float residual_decay = 0.9f;  // negative: no error feedback
+    CodecSpec codec_up = CodecId::kInt8;
+    CodecSpec codec_down = CodecId::kInt8;
+    float residual_decay = 0.9f;      // negative: no error feedback
+    std::vector<TensorSpan> tensors;  // of the fragment, for both codecs; empty: one matrix
   };
   // `layout`: which of the trainer's parameters these are. `trainer` outlives the replica.
   Replica(Options options, FragmentId fragment, FragmentLayout layout, Trainer& trainer);
@@ -69,6 +70,8 @@ class Replica {
   const std::vector<float>& parameters() const { return parameters_; }
 
  private:
+  // Values [at, at + out.size()) of e'; θ is remembered as sent.
+  void Collect(uint64_t at, std::span<float> out);
   void GetLocal(uint64_t at, std::span<float> out) const;
   void SetLocal(uint64_t at, std::span<const float> values);
 
@@ -76,8 +79,8 @@ class Replica {
   const FragmentId fragment_;
   const FragmentLayout layout_;
   Trainer& trainer_;
-  const Codec& up_;
-  const Codec& down_;
+  const std::unique_ptr<const Codec> up_;
+  const std::unique_ptr<const Codec> down_;
   Version version_;
   Digest hash_{};
   std::vector<float> parameters_;  // θ̄; empty before Load

@@ -305,7 +305,8 @@ void WorkerService::Load(const LoadData& load) {
   codec_up_ = static_cast<uint32_t>(*CodecByName(load.config.sync.codec));
   training_ = std::make_unique<TrainingThread>(
       TrainingThread::Options{load.config, std::move(*trainer), std::move(corpus), layout_,
-                              options_.snapshot_folder, std::exchange(snapshot_, std::nullopt)},
+                              options_.make_tensors(load.config), options_.snapshot_folder,
+                              std::exchange(snapshot_, std::nullopt)},
       [this](WorkerEvent event, Chunks chunks) {
         events_.Push(ShellEvent(Answer{std::move(event), std::move(chunks)}));
       });

@@ -56,6 +56,7 @@ class WorkerService {
         make_trainer;
     // Which parameters each fragment has.
     std::function<std::vector<FragmentLayout>(const RunConfig&)> make_layout;
+    std::function<std::vector<std::vector<TensorSpan>>(const RunConfig&)> make_tensors;
     std::function<void(const std::string&)> say;  // progress for people
   };
   struct Outcome {

@@ -16,8 +16,10 @@ int64_t MonotonicNs() {
 }
 
 Replica::Options ReplicaOptions(const RunConfig& config) {
-  return {*CodecByName(config.sync.codec), *CodecByName(config.sync.codec_down),
-          static_cast<float>(config.sync.error_feedback)};
+  return {*CodecSpecByName(config.sync.codec, config.sync.bits),
+          *CodecSpecByName(config.sync.codec_down, config.sync.bits_down),
+          static_cast<float>(config.sync.error_feedback),
+          {}};
 }
 
 }  // namespace

@@ -31,6 +31,7 @@ class TrainingThread {
     std::unique_ptr<Trainer> trainer;
     std::shared_ptr<const Corpus> corpus;  // null: the toy trainer, which needs none
     std::vector<FragmentLayout> layout;
+    std::vector<std::vector<TensorSpan>> tensors;  // of each fragment
     std::string snapshot_folder;             // of this worker's own snapshot; "": none is kept
     std::optional<WorkerSnapshot> snapshot;  // that an earlier process left
   };

@@ -28,11 +28,11 @@ std::set<std::string> Names(const std::string& list) {
 
 }  // namespace
 
-ObjectSize CodedSize(const std::string& codec, uint64_t elements) {
-  const Codec* c = FindCodec(*CodecByName(codec));
-  ObjectSize size;
+ObjectSize CodedSize(const SyncSection& sync, uint64_t elements) {
+  const auto codec = MakeCodec(*CodecSpecByName(sync.codec, sync.bits));
+  ObjectSize size{.varies = !codec->fixed_size()};
   for (uint64_t done = 0; done < elements; done += kChunkElements) {
-    size.bytes += c->EncodedBytes(std::min(kChunkElements, elements - done));
+    size.bytes += codec->EncodedBytes(std::min(kChunkElements, elements - done));
     ++size.chunks;
   }
   return size;

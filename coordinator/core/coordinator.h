@@ -126,12 +126,13 @@ class Coordinator {
 // What the model continues at the end of a run.
 inline constexpr char kSamplePrompt[] = "def ";
 
-// Chunks and payload bytes that a contribution of `elements` values coded with `codec` ("int8",
-// ...) must have.
+// Chunks and payload bytes that a contribution of `elements` values coded with `sync.codec` must
+// have; `bytes` are the most it can have when its size varies (the reducer counts them).
 struct ObjectSize {
   uint32_t chunks = 0;
   uint64_t bytes = 0;
+  bool varies = false;
 };
-ObjectSize CodedSize(const std::string& codec, uint64_t elements);
+ObjectSize CodedSize(const SyncSection& sync, uint64_t elements);
 
 }  // namespace longhaul

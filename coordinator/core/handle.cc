@@ -359,8 +359,9 @@ std::string Coordinator::CheckContribution(SessionId id, const ContributionReady
   if (ready.steps == 0 || positions != ready.steps * positions_per_step_)
     return "steps and data do not fit";
   if (!std::isfinite(ready.loss)) return "";  // coded into nothing: its size says nothing
-  const ObjectSize size = CodedSize(config_.sync.codec, f.elements);
-  if (ready.object.chunks != size.chunks || ready.object.bytes != size.bytes)
+  const ObjectSize size = CodedSize(config_.sync, f.elements);
+  if (ready.object.chunks != size.chunks || ready.object.bytes > size.bytes ||
+      (!size.varies && ready.object.bytes != size.bytes))
     return "its size is wrong";
   return "";
 }
