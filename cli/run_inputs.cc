@@ -106,7 +106,9 @@ std::vector<std::vector<TensorSpan>> TensorsOf(const RunConfig& config) {
     for (const ParameterSpan& span : layout.spans) {
       for (const Parameter& p : parameters) {  // whole tensors, in flat order
         if (p.offset < span.offset || p.offset >= span.offset + span.count) continue;
-        fragment.push_back({done, p.elements, ClassOf(p)});
+        const TensorClass tensor_class = ClassOf(p);
+        const bool rows = tensor_class == TensorClass::kEmbedding;
+        fragment.push_back({done, p.elements, tensor_class, rows ? p.shape.back() : 0});
         done += p.elements;
       }
     }

@@ -15,11 +15,10 @@ int64_t MonotonicNs() {
       .count();
 }
 
-Replica::Options ReplicaOptions(const RunConfig& config) {
+Replica::Options ReplicaOptions(const RunConfig& config, std::vector<TensorSpan> tensors) {
   return {*CodecSpecByName(config.sync.codec, config.sync.bits),
           *CodecSpecByName(config.sync.codec_down, config.sync.bits_down),
-          static_cast<float>(config.sync.error_feedback),
-          {}};
+          static_cast<float>(config.sync.error_feedback), std::move(tensors)};
 }
 
 }  // namespace
@@ -33,8 +32,8 @@ TrainingThread::TrainingThread(Options options, Post post)
       snapshot_(std::move(options.snapshot)),
       post_(std::move(post)) {
   for (uint64_t i = 0; i < layout_.size(); ++i) {
-    replicas_.push_back(
-        std::make_unique<Replica>(ReplicaOptions(config_), FragmentId{i}, layout_[i], *trainer_));
+    replicas_.push_back(std::make_unique<Replica>(ReplicaOptions(config_, options.tensors.at(i)),
+                                                  FragmentId{i}, layout_[i], *trainer_));
   }
   if (corpus_) order_ = std::make_unique<SampleOrder>(config_.run.seed, corpus_->samples());
   thread_ = std::thread([this] { Run(); });
