@@ -125,7 +125,7 @@ void SimulatedDisk::LosePower(File& file) {
 bool SimulatedDisk::FlipSomewhere() {
   std::string newest_segment;
   for (const auto& [path, file] : nodes_) {
-    if (Below(path, "journal")) newest_segment = path;
+    if (Below(path, "journal") && path.ends_with(".log")) newest_segment = path;
   }
   std::vector<File*> files;
   for (const auto& [path, file] : nodes_) {

@@ -39,10 +39,7 @@ RunConfig DrawConfig(Rng& rng) {
   c.train.per_device_train_batch_size = static_cast<uint32_t>(8 * (1 + rng.Below(2)));
   c.sync.inner_steps = static_cast<uint32_t>(1 + rng.Below(5));
   c.sync.fragments = rng.Chance(1, 2) ? 1 : static_cast<uint32_t>(2 + rng.Below(2));
-  // With several fragments and less overlap, workers that lost step can wait for each other until
-  // their rounds time out.
-  const uint32_t overlap = static_cast<uint32_t>(rng.Below(c.sync.inner_steps + 1));
-  c.sync.overlap_steps = c.sync.fragments > 1 ? c.sync.inner_steps : overlap;
+  c.sync.overlap_steps = static_cast<uint32_t>(rng.Below(c.sync.inner_steps + 1));
   c.sync.codec = OneOf<const char*>(rng, {"float32", "bf16", "int8", "int8", "int4"});
   c.sync.codec_down = OneOf<const char*>(rng, {"float32", "bf16", "int8", "int8", "int4"});
   c.sync.error_feedback = OneOf<double>(rng, {-1.0, 0.5, 0.9, 1.0});

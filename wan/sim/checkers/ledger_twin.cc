@@ -9,7 +9,7 @@ namespace longhaul::sim {
 namespace {
 
 constexpr size_t kFailuresToQuarantine = 3;  // different workers
-constexpr size_t kCutsKept = 64;
+constexpr size_t kCutsKept = 32;  // more than checkpoints on disk
 
 std::string Text(const LeaseRange& r) {
   return "[" + std::to_string(r.from) + ", " + std::to_string(r.to) + ") under fence " +
@@ -147,7 +147,7 @@ struct LedgerTwin::Reader {
   void operator()(const RunStarted& r) const {
     t.total_ = r.positions;
     t.Recount();
-    t.cuts_.emplace(Cut(t.fragments_), Positions{});
+    t.cuts_.emplace_back(Cut(t.fragments_), Positions{});
   }
   void operator()(const GenerationStarted& r) const { t.GoBack(r, after); }
   void operator()(const WorkerEnrolled& r) const {
@@ -267,7 +267,8 @@ struct LedgerTwin::Reader {
     }
   }
   void operator()(const CheckpointCut& r) const {
-    if (t.cuts_.size() < kCutsKept) t.cuts_.emplace(r.versions, t.positions_);
+    t.cuts_.emplace_back(r.versions, t.positions_);
+    if (t.cuts_.size() > kCutsKept) t.cuts_.pop_front();
   }
   template <class T>
   void operator()(const T&) const {}  // does not concern the leases
@@ -289,8 +290,8 @@ void LedgerTwin::GoBack(const GenerationStarted& r, const State& after) {
   sessions_.clear();
   carried_.clear();
   rounds_.assign(fragments_, {});
-  const auto [begin, end] = cuts_.equal_range(versions);
-  for (auto it = begin; it != end; ++it) {
+  for (auto it = cuts_.rbegin(); it != cuts_.rend(); ++it) {
+    if (it->first != versions) continue;
     positions_ = it->second;
     Recount();
     ReleaseAll();

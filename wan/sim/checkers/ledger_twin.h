@@ -5,6 +5,7 @@
 #pragma once
 
 #include <array>
+#include <deque>
 #include <map>
 #include <set>
 #include <vector>
@@ -80,7 +81,7 @@ class LedgerTwin : public Watcher {
   std::map<WorkerKey, uint32_t> numbers_;
   std::vector<Round> rounds_;                                                  // by fragment
   std::map<std::pair<SessionId, uint64_t>, std::vector<LeaseRange>> carried_;  // session, fragment
-  std::multimap<Cut, Positions> cuts_;
+  std::deque<std::pair<Cut, Positions>> cuts_;  // newest last
   uint64_t leases_ = 0;
 };
 
