@@ -135,10 +135,9 @@ std::vector<ObjectInfo> SnapshotsOf(const CheckpointState& checkpoint, const Gen
 // void.
 absl::StatusOr<Record> BeginGeneration(Storage& storage, const RunStartOptions& options,
                                        const State& state) {
-  ASSIGN_OR_RETURN(Checkpoint checkpoint,
-                   options.resume_path.empty()
-                       ? ReadResumeFrom(options.resume_from)
-                       : ReadCheckpoint(storage, options.resume_path));
+  ASSIGN_OR_RETURN(Checkpoint checkpoint, options.resume_path.empty()
+                                              ? ReadResumeFrom(options.resume_from)
+                                              : ReadCheckpoint(storage, options.resume_path));
   if (checkpoint.shape != options.shape) {
     return absl::InvalidArgumentError(options.resume_from +
                                       " holds another model than run.toml describes");
@@ -230,7 +229,11 @@ absl::StatusOr<std::unique_ptr<RunFolder>> RunFolder::Open(const std::string& pa
   for (const auto& [name, keys] :
        {std::pair(kServerKey, &folder->keys_), std::pair(kAdminKey, &folder->admin_keys_)}) {
     if (!folder->storage_->Exists(name)) {
-      RETURN_IF_ERROR(WriteKeyFile(path + "/" + name, CurveKeyPair::Generate()));
+      absl::Status made = WriteKeyFile(path + "/" + name, CurveKeyPair::Generate());
+      if (!made.ok()) {
+        return absl::UnavailableError(std::string(made.message()) +
+                                      " (check this disk, then start again)");
+      }
     }
     ASSIGN_OR_RETURN(*keys, ReadCurveKeyFile(path + "/" + name));
   }

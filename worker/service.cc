@@ -9,6 +9,7 @@
 #include "compression/codec.h"
 #include "proto/chunk.h"
 #include "proto/codec.h"
+#include "worker/describe.h"
 
 namespace longhaul {
 namespace {
@@ -142,7 +143,9 @@ void WorkerService::OnConnection(const Connection& connection) {
       }
       return AskForChunks(/*new_attempt=*/true);
     }
-    return enrolling_ ? SendEnroll() : Step(WorkerConnected{});
+    if (enrolling_) return SendEnroll();
+    SendHeartbeat();  // a coordinator that began again learns first what we hold
+    return Step(WorkerConnected{});
   }
   // ZeroMQ does not try again after these.
   try_again_ = try_again_ || (e.change == ConnectionChange::kNotAllowed && joined_) ||
@@ -273,6 +276,7 @@ void WorkerService::Step(const WorkerEvent& event) {
 }
 
 void WorkerService::Do(const WorkerRequest& request) {
+  LogDebug(Describe(request));
   if (const auto* load = std::get_if<LoadData>(&request)) return Load(*load);
   if (const auto* fetch = std::get_if<FetchObject>(&request)) return StartDownload(fetch->object);
   if (std::holds_alternative<StopFetching>(request)) return download_.reset();
@@ -421,6 +425,7 @@ void WorkerService::OnFetch(const Fetch& fetch) {
   std::vector<ChunkSpan> missing;
   for (const ChunkRun& run : fetch.missing) missing.push_back({run.first, run.count});
   if (!it->second.outgoing.OnFetch(fetch.attempt, missing, fetch.granted_bytes).ok()) return;
+  LogDebug("sends contribution " + Describe(it->first));
   Pump(it->second);
 }
 
@@ -439,6 +444,8 @@ void WorkerService::Pump(Upload& upload) {
     frames.emplace_back(std::string(payload));
     if (!bulk_ || !bulk_->Send(std::move(frames))) return;  // Room, or the next attempt, goes on
     upload.outgoing.MarkSent();
+    if (upload.outgoing.finished())
+      LogDebug("has sent contribution " + Describe(upload.object.contribution));
   }
 }
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import pathlib
+import random
 import shutil
 import signal
 import struct
@@ -13,6 +14,8 @@ import subprocess
 import tempfile
 import time
 import unittest
+
+import journal
 
 BIN = pathlib.Path(os.environ["LONGHAUL_BIN_DIR"])
 FAIL_CALLS = os.environ.get("LONGHAUL_FAIL_CALLS", "")
@@ -42,14 +45,6 @@ LONG_RUN = ("run.rounds=100000", "train.toy_step_ms=5", "checkpoint.every_rounds
 # cli/exit_codes.h
 FAILURE, USAGE, REFUSED, UNREACHABLE, DATA, STORAGE, INTERRUPTED = 1, 2, 4, 5, 6, 7, 130
 
-# Record types of the journal: places in RecordBody (coordinator/core/record.h).
-RECORDS = ["RunStarted", "GenerationStarted", "Restarted", "InvitationMade", "InvitationRevoked",
-           "WorkerEnrolled", "SessionOpened", "SessionEnded", "MemberReady", "LeaseGranted",
-           "ProgressDropped", "RoundOpened", "ContributionAccepted", "ContributionHeld",
-           "ContributionRefused", "RoundClosed", "RoundCommitted", "RoundAborted",
-           "CheckpointStored", "RequestOpened", "RequestClosed", "PhaseChanged"]
-JOURNAL_HEADER = struct.Struct("<IIQQ32sQ")
-
 
 def wait_until(condition, what, seconds=PATIENCE_S):
     """The first true value of condition(), which is asked again and again."""
@@ -66,6 +61,16 @@ def wait_until(condition, what, seconds=PATIENCE_S):
 def die_with_parent():
     """In a child: SIGKILL when the test is killed."""
     ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+
+
+def preload(fault="", log_calls=None):
+    """The environment of a program whose calls shall fail, or be logged (fail_calls.cc)."""
+    environment = {"LD_PRELOAD": FAIL_CALLS} if fault or log_calls else {}
+    if fault:
+        environment["LONGHAUL_FAULT"] = fault
+    if log_calls:
+        environment["LONGHAUL_FAULT_LOG"] = str(log_calls)
+    return environment
 
 
 class Invitation:
@@ -152,7 +157,8 @@ class Rig:
         self.run = self.folder / "out"
         self.toml = self.folder / "run.toml"
         self.toml.write_text(toml)
-        self.address = "127.0.0.1:0"
+        # An address of its own: nobody takes the port while a coordinator starts again.
+        self.address = "127.%d.%d.%d:0" % tuple(random.randint(1, 254) for _ in range(3))
         self.invitations = 0
         self.programs = []
 
@@ -175,38 +181,36 @@ class Rig:
 
         fault: LONGHAUL_FAULT of fail_calls.cc. log_calls: a file name.
         """
-        environment = {}
-        if fault or log_calls:
-            environment["LD_PRELOAD"] = FAIL_CALLS
-        if fault:
-            environment["LONGHAUL_FAULT"] = fault
-        if log_calls:
-            environment["LONGHAUL_FAULT_LOG"] = log_calls
+        self.invitations = self.journal().count("InvitationMade")
         argv = [BIN / "longhaul", "coordinator", self.toml, "--json-lines",
                 "--set", f"network.listen={self.address}", "--set", "network.http=",
                 "--set", f"run.output_dir={run}"]
         for assignment in sets:
             argv += ["--set", assignment]
-        return self.start(f"coordinator-{run}", argv + list(arguments), environment)
+        return self.start(f"coordinator-{run}", argv + list(arguments),
+                          preload(fault, log_calls))
+
+    def ready(self):
+        """Whether the coordinator started last invites; its address is kept for the next start."""
+        if self.journal().count("InvitationMade") <= self.invitations:
+            return False
+        self.address = Invitation((self.run / "invitation").read_text()).address.decode()
+        return True
 
     def wait_ready(self, coordinator):
-        """Until workers can join; its address is kept for the next start."""
-        before = self.invitations
-
+        """Until workers can join."""
         def ready():
             if not coordinator.running():
                 raise AssertionError(f"the coordinator ended with {coordinator.process.returncode}:"
                                      f"\n{coordinator.text()}")
-            return self.journal().count("InvitationMade") > before
+            return self.ready()
         wait_until(ready, "the coordinator invites")
-        self.invitations = self.journal().count("InvitationMade")
-        self.address = Invitation((self.run / "invitation").read_text()).address.decode()
         return coordinator
 
-    def worker(self, name, *arguments, program="longhaul-worker-toy", invitation=None):
+    def worker(self, name, *arguments, program="longhaul-worker-toy", invitation=None, fault=""):
         """Starts a worker with its own home folder."""
         return self.start(name, self.worker_argv(name, *arguments, program=program,
-                                                 invitation=invitation))
+                                                 invitation=invitation), preload(fault))
 
     def worker_argv(self, name, *arguments, program="longhaul-worker-toy", invitation=None):
         """What starts it."""
@@ -214,31 +218,42 @@ class Rig:
         return [BIN / program, text, "--name", name, "--home", self.folder / "homes" / name,
                 *arguments]
 
+    def records(self):
+        """All intact records of the journal."""
+        return journal.read(self.run / "journal")
+
     def journal(self):
-        """The names of all intact records, in order."""
-        names = []
-        for path in sorted((self.run / "journal").glob("*.log")):
-            data, at = path.read_bytes(), 0
-            while at + JOURNAL_HEADER.size < len(data):
-                length = JOURNAL_HEADER.unpack_from(data, at)[1]
-                at += JOURNAL_HEADER.size
-                if at + length > len(data):
-                    break
-                names.append(RECORDS[data[at]] if data[at] < len(RECORDS) else "newer")
-                at += length
-        return names
+        """Their names."""
+        return [record.name for record in self.records()]
+
+    def history(self):
+        """What was committed."""
+        return journal.History(self.records())
+
+    def check_ledger(self, number):
+        """The ledger of a checkpoint holds what was committed before it, each position once."""
+        history, state = self.history(), self.state(number)
+        books = journal.ledgers(self.checkpoint(number) / "trainer" / "ledger.bin")
+        assert len(books) == len(state["fragments"])
+        for i, (book, fragment) in enumerate(zip(books, state["fragments"])):
+            trained = history.trained(i, fragment["version"])
+            assert book["committed"] == trained, f"{i}: {book} but trained was {trained}"
 
     def checkpoint(self, number):
         """The folder of a checkpoint."""
         return self.run / "checkpoints" / f"round-{number:06}"
 
     def model(self, number):
-        """(state hash, digests of ledger, momentum and residual) of a checkpoint."""
+        """(state hashes, digests of ledger, momentum and residual) of a checkpoint."""
         folder = self.checkpoint(number)
-        state = json.loads((folder / "trainer" / "state.json").read_text())
         files = {name: hashlib.sha256((folder / "trainer" / name).read_bytes()).hexdigest()
                  for name in ("ledger.bin", "momentum.bin", "residual.bin")}
-        return {"state_hash": state["fragments"][0]["state_hash"], **files}
+        hashes = [f["state_hash"] for f in self.state(number)["fragments"]]
+        return {"state_hashes": hashes, **files}
+
+    def state(self, number):
+        """trainer/state.json of a checkpoint."""
+        return json.loads((self.checkpoint(number) / "trainer" / "state.json").read_text())
 
 
 class RigTest(unittest.TestCase):
