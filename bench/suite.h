@@ -63,6 +63,7 @@ CLI::App* AddSuite(CLI::App& app, Bench& bench, const std::string& name, const s
 void AddTrainer(CLI::App& app, Bench& bench);
 void AddMemory(CLI::App& app, Bench& bench);
 void AddLearning(CLI::App& app, Bench& bench);
+void AddCore(CLI::App& app, Bench& bench);
 void AddJournal(CLI::App& app, Bench& bench);
 
 }  // namespace longhaul
