@@ -46,6 +46,7 @@ int Main(int argc, char** argv) {
   AddMemory(app, bench);
   AddLearning(app, bench);
   if (const char* folder = std::getenv("LONGHAUL_TEST_DATA")) bench.test_data = folder;
+  AddCore(app, bench);
   AddJournal(app, bench);
   try {
     app.parse(argc, argv);

@@ -64,6 +64,7 @@ void AddCodec(CLI::App& app, Bench& bench);
 void AddTrainer(CLI::App& app, Bench& bench);
 void AddMemory(CLI::App& app, Bench& bench);
 void AddLearning(CLI::App& app, Bench& bench);
+void AddCore(CLI::App& app, Bench& bench);
 void AddJournal(CLI::App& app, Bench& bench);
 
 }  // namespace longhaul

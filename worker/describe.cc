@@ -28,6 +28,8 @@ struct Describer {
   }
   std::string operator()(const ResetProgress&) { return "drops its progress"; }
   std::string operator()(const UnloadFragment& x) { return "unloads " + Text(x.fragment); }
+  std::string operator()(const SaveSnapshot&) { return "saves its snapshot"; }
+  std::string operator()(const LoadSnapshot&) { return "loads its snapshot"; }
   std::string operator()(const RunRequest& x) {
     return x.request.kind == RequestKind::kEvaluate ? "evaluates" : "samples";
   }
