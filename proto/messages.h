@@ -75,7 +75,7 @@ struct Hello {
   Digest data_identity{};  // all zero: not known yet
   std::string
       data_origin;  // what the worker holds, for messages ("built-in wheel text, 8,000,000 bytes")
-  // Of the worker's own snapshot from an earlier process: its residual accounts for everything up to
+  // Of the worker's own snapshot of an earlier process: its residual accounts for everything up to
   // these contributions, one per fragment (session 0: none was included). Empty: no snapshot.
   Generation saved_generation;
   std::vector<ContributionId> saved_included;

@@ -61,8 +61,8 @@ void VisitFields(F& f, Config& c) {
        c.train.adam_epsilon, c.train.toy_step_ms, c.train.adamw_learning_rate,
        c.train.muon_momentum);
   Each(f, c.sync.inner_steps, c.sync.fragments, c.sync.overlap_steps, c.sync.codec,
-       c.sync.codec_down, c.sync.bits, c.sync.bits_down, c.sync.error_feedback, c.sync.outer_lr, c.sync.outer_momentum,
-       c.sync.weights, c.sync.preset);
+       c.sync.codec_down, c.sync.bits, c.sync.bits_down, c.sync.error_feedback, c.sync.outer_lr,
+       c.sync.outer_momentum, c.sync.weights, c.sync.preset);
   Each(f, c.round.quorum, c.round.carry, c.round.grace, c.round.required_workers,
        c.round.min_tokens, c.round.broken_contract);
   Each(f, c.network.listen, c.network.advertise, c.network.http);
