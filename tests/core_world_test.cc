@@ -117,6 +117,27 @@ TEST_P(Cores, ASecondProcessWithTheSameKeySupersedesTheFirst) {
   ExpectExactlyOnce(world);
 }
 
+// Its Hello may have been on its way, or said twice.
+TEST_P(Cores, ASupersededProcessCannotSupersedeTheNewOne) {
+  CoreWorld world(Config());
+  const int first = world.AddWorker(1);
+  world.AddWorker(2);
+  world.RunUntil(1);
+  const SessionId before = world.worker(first).session();
+  const WorkerKey key = world.state().sessions.at(before).key;
+  const ProcessId old_process = world.state().sessions.at(before).process;
+  const int second = world.AddWorker(1);
+  world.RunUntil(2);
+  const Effects effects =
+      world.Feed(HelloEvent{ReplyTo{static_cast<uint64_t>(first)}, key, {.process = old_process}});
+  ASSERT_EQ(effects.replies.size(), 1u);
+  ASSERT_TRUE(std::holds_alternative<Refused>(effects.replies[0].message));
+  EXPECT_EQ(std::get<Refused>(effects.replies[0].message).code, RefusalCode::kSuperseded);
+  world.RunUntil(3);
+  EXPECT_EQ(world.version(), 3u);
+  EXPECT_EQ(world.state().workers.at(key).session, world.worker(second).session());
+}
+
 TEST_P(Cores, ASlowWorkerIsNotWaitedForBeyondTheGraceAndItsWorkGoesInLater) {
   RunConfig config = Config();
   config.run.rounds = 8;

@@ -125,11 +125,17 @@ struct Applier {
     const Session session = s.sessions.at(r.session);
     s.sessions.erase(r.session);
     if (session.ready) --s.ready_sessions;
-    s.workers.at(session.key).session = {};
+    EnrolledWorker& worker = s.workers.at(session.key);
+    worker.session = {};
+    if (r.reason == EndReason::kSuperseded) {
+      if (worker.superseded.size() == kMaxSuperseded)
+        worker.superseded.erase(worker.superseded.begin());
+      worker.superseded.push_back(session.process);
+    }
     s.ended[r.session] = r.reason;
     if (s.ended.size() > kMaxEndedSessions) s.ended.erase(s.ended.begin());
     if (r.reason == EndReason::kBroken || r.reason == EndReason::kSilent)
-      s.leases.Blame(r.session, s.workers.at(session.key).number);
+      s.leases.Blame(r.session, worker.number);
     s.leases.Release(r.session);
     for (auto& [id, request] : s.requests) {
       if (request.session == r.session) request.session = SessionId{0};

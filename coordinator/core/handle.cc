@@ -77,6 +77,9 @@ struct EventHandler {
                                                  ", you have " + ToHex(e.hello.data_identity) +
                                                  " (" + e.hello.data_origin + ")");
     }
+    const std::vector<ProcessId>& superseded = worker->second.superseded;
+    if (std::find(superseded.begin(), superseded.end(), e.hello.process) != superseded.end())
+      return refuse(RefusalCode::kSuperseded, "a newer process joined with this key");
     const SessionId live = worker->second.session;
     if (live.value != 0) {
       if (s.sessions.at(live).process == e.hello.process) return SendWelcome(e, live);

@@ -65,7 +65,7 @@ LONGHAUL_FIELDS(RequestOpened, x.request, x.session)
 LONGHAUL_FIELDS(RequestClosed, x.request, x.loss, x.tokens, x.text, x.error)
 LONGHAUL_FIELDS(PhaseChanged, x.phase, x.reason)
 
-LONGHAUL_FIELDS(EnrolledWorker, x.name, x.number, x.session, x.included, x.failures)
+LONGHAUL_FIELDS(EnrolledWorker, x.name, x.number, x.session, x.included, x.failures, x.superseded)
 LONGHAUL_FIELDS(OpenInvitation, x.one_off_key, x.expires_unix_s, x.uses_left)
 LONGHAUL_FIELDS(SessionFragment, x.last_sequence, x.carried_rounds, x.carried, x.dropped)
 LONGHAUL_FIELDS(Session, x.key, x.process, x.name, x.ready, x.finishing, x.steps, x.fragments)

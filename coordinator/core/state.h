@@ -25,6 +25,7 @@ inline constexpr size_t kMaxWorkers = 100'000;
 
 inline constexpr uint32_t kMaxAttempts = 4;  // of one round: lists that it tries to add up
 inline constexpr uint32_t kMaxFragments = 64;
+inline constexpr size_t kMaxSuperseded = 16;
 
 // By key; survives sessions.
 struct EnrolledWorker {
@@ -33,6 +34,7 @@ struct EnrolledWorker {
   SessionId session;                     // its live one; 0: none
   std::vector<ContributionId> included;  // per fragment: the last included one of this generation
   uint32_t failures = 0;                 // refused contributions
+  std::vector<ProcessId> superseded;     // the newest kMaxSuperseded: none of them may come back
   bool operator==(const EnrolledWorker&) const = default;
 };
 
