@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
-"""A worker is killed in each state of the protocol and comes back as a new process. Nothing that was
-committed is lost, nothing is trained twice, and runs with the same history of who trained what for
-which version end in the same states, bit for bit.
+"""A worker is killed in each state of the protocol and comes back as a new process. Nothing that
+was committed is lost, nothing is trained twice, and runs with the same history of who trained what
+for which version end in the same states, bit for bit.
 
 With a quorum of all and two workers needed, that history depends on one thing only: on which side
 of each decision the kill falls. Every case runs more than once, so that histories meet.
