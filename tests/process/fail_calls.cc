@@ -8,7 +8,8 @@
 //     WHEN    3 = the third such call of the process, 3+ = the third and all that follow
 //     ACTION  kill (SIGKILL before the call), after (SIGKILL after it), torn (half of a write, then
 //             SIGKILL), power (before the call; what the files got since they were synced last is
-//             lost), EIO (of a sync: what the file got since it was synced last is lost), ENOSPC
+//             lost), EIO (of a sync: what the file got since it was synced last is lost), ENOSPC;
+//             log: kill or stop (SIGSTOP), after the line
 //   LONGHAUL_FAULT_LOG=FILE   a line "CALL PATH" for each such call of a file with a path
 #include <dlfcn.h>
 #include <fcntl.h>
@@ -29,7 +30,7 @@
 
 namespace {
 
-enum class Action { kNone, kKill, kAfter, kTorn, kPower, kFail };
+enum class Action { kNone, kKill, kAfter, kTorn, kPower, kFail, kStop };
 
 struct Fault {
   std::string call, path;
@@ -68,6 +69,7 @@ Fault* ReadFault() {
   if (rest == "kill") fault->action = Action::kKill;
   if (rest == "after") fault->action = Action::kAfter;
   if (rest == "power") fault->action = Action::kPower;
+  if (rest == "stop") fault->action = Action::kStop;
   if (rest == "torn") fault->action = Action::kTorn;
   if (rest == "EIO" || rest == "ENOSPC") fault->action = Action::kFail;
   fault->error = rest == "EIO" ? EIO : ENOSPC;
@@ -206,7 +208,9 @@ size_t Print(const char* name, const void* bytes, size_t size, size_t count, FIL
       Real<size_t(const void*, size_t, size_t, FILE*)>(name)(bytes, size, count, file);
   if (file != stderr) return done;
   const std::string line(static_cast<const char*>(bytes), size * count);
-  if (Count(TheFault(), "log", line) != Action::kNone) Die();
+  const Action action = Count(TheFault(), "log", line);
+  if (action == Action::kStop) kill(getpid(), SIGSTOP);
+  if (action == Action::kKill) Die();
   return done;
 }
 

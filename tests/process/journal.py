@@ -12,7 +12,7 @@ OBJECT = struct.Struct("<BQQQQQQIQ32s")  # ObjectInfo
 PIECE = struct.Struct("<QBBBQQ")  # an interval of a ledger
 STATES = ("free", "leased", "sealed", "committed", "discarded", "quarantined")
 
-Record = collections.namedtuple("Record", "sequence name body")
+Record = collections.namedtuple("Record", "sequence name now_s body")
 # ranges: [(fence, from, to)], in the order of training.
 Contribution = collections.namedtuple("Contribution", "fragment base session number ranges")
 Commit = collections.namedtuple("Commit", "round fragment version state_hash")
@@ -55,7 +55,8 @@ def read(folder):
             at += HEADER.size
             if at + length > len(data):
                 break
-            found[sequence] = Record(sequence, NAMES[data[at]], data[at + 9:at + length])
+            kind, now_ns = struct.unpack_from("<Bq", data, at)
+            found[sequence] = Record(sequence, NAMES[kind], now_ns / 1e9, data[at + 9:at + length])
             at += length
     return [found[sequence] for sequence in sorted(found)]
 
