@@ -37,7 +37,8 @@ RunConfig DrawConfig(Rng& rng) {
   c.data.sequence_length = 128;
   c.train.optimizer = "toy";
   c.train.per_device_train_batch_size = static_cast<uint32_t>(8 * (1 + rng.Below(2)));
-  c.sync.inner_steps = static_cast<uint32_t>(1 + rng.Below(5));
+  // A round takes longer than some round trips: else a late joiner never gets to the newest state.
+  c.sync.inner_steps = static_cast<uint32_t>(2 + rng.Below(4));
   c.sync.fragments = rng.Chance(1, 2) ? 1 : static_cast<uint32_t>(2 + rng.Below(2));
   c.sync.overlap_steps = static_cast<uint32_t>(rng.Below(c.sync.inner_steps + 1));
   c.sync.codec = OneOf<const char*>(rng, {"float32", "bf16", "int8", "int8", "int4"});
@@ -83,11 +84,11 @@ Scenario DrawScenario(uint64_t seed) {
   s.positions = rng.Chance(1, 10) ? 200 + rng.Below(400) : 1'000'000;
   const uint64_t machines =
       std::max<uint64_t>(s.config.run.min_workers + 1, 2 + rng.Below(rng.Chance(1, 8) ? 20 : 8));
-  const Duration step_time = Between(rng, Milliseconds(200), Milliseconds(1500));
+  const Duration step_time = Between(rng, Milliseconds(500), Milliseconds(1500));
   for (uint64_t i = 0; i < machines; ++i) s.machines.push_back(DrawMachine(rng, step_time));
   s.journal.segment_bytes = 2'000 << rng.Below(8);
   s.journal.snapshot_bytes = 4'000 << rng.Below(8);
-  s.faulty = Between(rng, Seconds(90), Seconds(300));
+  s.faulty = Between(rng, Seconds(120), Seconds(400));
   return s;
 }
 

@@ -160,14 +160,14 @@ WorkerEvent WorkerProcess::RunJob(const WorkerRequest& request, const Fetched& f
     Replica& replica = *replicas_.at(job->commit.fragment.value);
     const absl::Status status = replica.Apply(job->commit, *fetched);
     LONGHAUL_CHECK(status.ok(), "a verified aggregate can be applied");
-    TellState(replica);
+    TellState(job->commit.aggregate.id.generation, replica);
     return CommitApplied{replica.state()};
   }
   if (const auto* job = std::get_if<LoadState>(&request)) {
     Replica& replica = *replicas_.at(job->object.id.fragment.value);
     const absl::Status status = replica.Load(job->object.id.version, std::move(*fetched));
     LONGHAUL_CHECK(status.ok(), "a verified state can be loaded");
-    TellState(replica);
+    TellState(job->object.id.generation, replica);
     return StateLoaded{replica.state()};
   }
   if (const auto* job = std::get_if<RunRequest>(&request))
@@ -202,9 +202,9 @@ WorkerEvent WorkerProcess::CodeJob(const CodeContribution& job, Chunks& chunks) 
   return ContributionCoded{coded->object};
 }
 
-void WorkerProcess::TellState(const Replica& replica) {
+void WorkerProcess::TellState(const Generation& generation, const Replica& replica) {
   options_.watchers->Tell(
-      [&](Watcher& w) { w.OnReplica(options_.process, core_->generation(), replica.state()); });
+      [&](Watcher& w) { w.OnReplica(options_.process, generation, replica.state()); });
 }
 
 void WorkerProcess::Finished(const WorkerEvent& event, const Chunks& chunks) {

@@ -90,7 +90,7 @@ class WorkerProcess {
   void Reset(const ResetProgress& job);
   WorkerEvent CodeJob(const CodeContribution& job, Chunks& chunks);
   void Finished(const WorkerEvent& event, const Chunks& chunks);
-  void TellState(const Replica& replica);
+  void TellState(const Generation& generation, const Replica& replica);
   void Beat();
   void SendHeartbeat();
   void Send(const Message& message);

@@ -70,13 +70,14 @@ struct WorkerHandler {
     if (w.wanted_ && w.wanted_->id == e.id) w.wanted_.reset();
   }
   void operator()(const StateLoaded& e) {
-    w.parts_.at(e.state.fragment.value).sent.reset();
+    if (w.loading_) w.parts_.at(e.state.fragment.value).sent.reset();
     FinishObject(e.state);
   }
   void operator()(const CommitApplied& e) { FinishObject(e.state); }
 
   void FinishObject(const FragmentState& state) {
     --w.jobs_;
+    if (!std::exchange(w.loading_, std::nullopt)) return;  // of an older generation
     w.wanted_.reset();
     w.here_.reset();
     Worker::Part& part = w.parts_.at(state.fragment.value);
@@ -158,6 +159,7 @@ struct WorkerHandler {
       any = any || part.state || part.sent;
       residual = residual || part.distrusted;
       if (!new_generation && !part.distrusted) continue;
+      if (w.loading_ == FragmentId{i}) w.loading_.reset();
       if (part.distrusted) w.Start(UnloadFragment{FragmentId{i}});
       part = {};
     }
@@ -388,6 +390,7 @@ bool Worker::DecideVersion() {
   }
   if (!need) return false;
   if (here_ == need->object.id) {
+    loading_ = need->object.id.fragment;
     need->commit ? Start(ApplyCommit{*need->commit}) : Start(LoadState{need->object});
     return true;
   }

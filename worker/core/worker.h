@@ -233,11 +233,12 @@ class Worker {
   uint64_t welcome_sequence_ = 0;
   uint64_t assignment_sequence_ = 0;
 
-  int jobs_ = 0;                      // trainer jobs that were started and have not answered
-  std::vector<Part> parts_;           // by fragment; empty before the first Assignment
-  std::optional<ObjectInfo> wanted_;  // being fetched
-  std::optional<ObjectId> here_;      // fetched, not used yet
-  uint64_t sequence_ = 0;             // of contributions; never used again in this process
+  int jobs_ = 0;                       // trainer jobs that were started and have not answered
+  std::vector<Part> parts_;            // by fragment; empty before the first Assignment
+  std::optional<ObjectInfo> wanted_;   // being fetched
+  std::optional<ObjectId> here_;       // fetched, not used yet
+  std::optional<FragmentId> loading_;  // by the running job; none: what it brings is void
+  uint64_t sequence_ = 0;              // of contributions; never used again in this process
   std::optional<std::vector<LeaseRange>> stepping_;  // what the running step trains on
   bool void_step_ = false;                           // the running step trains on void progress
   std::map<RequestId, RequestDone> answers_;  // bounded by kMaxRequestsPerMessage open requests

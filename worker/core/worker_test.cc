@@ -95,5 +95,17 @@ TEST_F(WorkerTest, AnAssignmentOfAnEarlierLifeOfTheCoordinatorIsNotTaken) {
   EXPECT_FALSE(worker_.assignment().has_value());
 }
 
+TEST_F(WorkerTest, AStateThatIsLoadedWhileTheRunGoesBackIsVoid) {
+  JoinAs(5);
+  const WorkerEffects fetch = Receive(AssignmentWith(1, 0, {Fence{1}, 0, 1}));
+  ASSERT_EQ(fetch.requests.size(), 1u);
+  const ObjectId snapshot = std::get<FetchObject>(fetch.requests[0]).object.id;
+  const WorkerEffects load = worker_.Step(ObjectFetched{snapshot});
+  ASSERT_TRUE(std::holds_alternative<LoadState>(load.requests.at(0)));
+  worker_.Step(WorkerReceived{Generation{2, 43}, ++sequence_, WelcomeTo(6)});
+  worker_.Step(StateLoaded{{FragmentId{0}, Version{0}, Digest{}}});
+  EXPECT_TRUE(worker_.states().empty());
+}
+
 }  // namespace
 }  // namespace longhaul
