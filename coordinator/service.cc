@@ -54,13 +54,13 @@ absl::Status CoordinatorService::Open() {
   ASSIGN_OR_RETURN(folder_, RunFolder::Open(options_.folder));
   ASSIGN_OR_RETURN(RunStart start,
                    StartRun(folder_->storage(), {.config = options_.config,
-                                       .shape = options_.shape,
-                                       .layout = options_.layout,
-                                       .data_identity = options_.data_identity,
-                                       .positions = options_.positions,
-                                       .resume_from = options_.resume_from,
-                                       .random_run = Draw(options_.random, {1}),
-                                       .random_generation = Draw(options_.random, {2})}));
+                                                 .shape = options_.shape,
+                                                 .layout = options_.layout,
+                                                 .data_identity = options_.data_identity,
+                                                 .positions = options_.positions,
+                                                 .resume_from = options_.resume_from,
+                                                 .random_run = Draw(options_.random, {1}),
+                                                 .random_generation = Draw(options_.random, {2})}));
   journal_ = std::move(start.journal);
   // Every life begins with a record of its own, so its messages come after those of earlier lives.
   sequence_ = journal_->last_sequence() << 32;
@@ -148,7 +148,8 @@ absl::Status CoordinatorService::StartServer() {
                                          "; set network.listen to another address:port");
   }
   server_ = std::move(*server);
-  std::string endpoint = "127.0.0.1:" + std::to_string(server_->port()) + " " + run_id_;
+  // Who administers it does so on this machine.
+  std::string endpoint = ReachableAddresses(server_->address()).back() + " " + run_id_;
   for (const std::string& address : JoinAddresses()) endpoint += " " + address;
   return WriteAtomically(folder_->storage(), kEndpoint, AsBytes(endpoint + "\n"));
 }
