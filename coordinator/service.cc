@@ -151,7 +151,8 @@ absl::Status CoordinatorService::StartServer() {
                                          "; set network.listen to another address:port");
   }
   server_ = std::move(*server);
-  std::string endpoint = "127.0.0.1:" + std::to_string(server_->port()) + " " + run_id_;
+  // Who administers it does so on this machine.
+  std::string endpoint = ReachableAddresses(server_->address()).back() + " " + run_id_;
   for (const std::string& address : JoinAddresses()) endpoint += " " + address;
   return WriteAtomically(folder_->storage(), kEndpoint, AsBytes(endpoint + "\n"));
 }

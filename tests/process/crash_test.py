@@ -56,7 +56,10 @@ class Crashing:
             self.kills -= 1
             self.coordinator.process.kill()
             self.coordinator.process.wait()
-        if self.coordinator.running() or self.coordinator.process.returncode != self.code:
+        if self.coordinator.running():
+            return
+        if self.coordinator.process.returncode != self.code:
+            assert self.coordinator.process.returncode == 0, "it ended in another way"
             return
         if self.code != 0:
             self.said += self.coordinator.text()

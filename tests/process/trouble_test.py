@@ -5,7 +5,8 @@ code is the one of cli/exit_codes.h."""
 import socket
 import unittest
 
-from rig import DATA, FAILURE, LONG_RUN, REFUSED, UNREACHABLE, USAGE, Invitation, RigTest
+from rig import (BIN, DATA, FAILURE, LONG_RUN, REFUSED, UNREACHABLE, USAGE, Invitation,
+                 RigTest)
 
 
 class ConfigurationTest(RigTest):
@@ -76,6 +77,14 @@ class JoiningTest(RigTest):
         rig, _ = self.ready("--invitation-uses", "1")
         rig.worker("w1").wait_for("joined run")
         self.ends(rig.worker("w2"), REFUSED, "used as often as it allows")
+
+    def test_another_invitation(self):
+        rig, _ = self.ready("--invitation-uses", "1")
+        rig.worker("w1").wait_for("joined run")
+        invite = rig.start("invite", [BIN / "longhaul", "invite", "out"])
+        said = self.ends(invite, 0)
+        text = next(word for word in said.split() if word.startswith("LH1-"))
+        rig.worker("w2", invitation=text).wait_for("joined run")
 
     def test_mangled_invitation(self):
         rig, _ = self.ready()
