@@ -133,9 +133,9 @@ TEST_P(Cores, ASupersededProcessCannotSupersedeTheNewOne) {
   ASSERT_EQ(effects.replies.size(), 1u);
   ASSERT_TRUE(std::holds_alternative<Refused>(effects.replies[0].message));
   EXPECT_EQ(std::get<Refused>(effects.replies[0].message).code, RefusalCode::kSuperseded);
+  EXPECT_EQ(world.state().workers.at(key).session, world.worker(second).session());
   world.RunUntil(3);
   EXPECT_EQ(world.version(), 3u);
-  EXPECT_EQ(world.state().workers.at(key).session, world.worker(second).session());
 }
 
 TEST_P(Cores, ASlowWorkerIsNotWaitedForBeyondTheGraceAndItsWorkGoesInLater) {
