@@ -17,9 +17,8 @@ namespace {
 constexpr int kKeepAliveIdleS = 30;
 constexpr int kKeepAliveIntervalS = 10;
 constexpr int kKeepAliveProbes = 6;
-// A chunk may take several seconds on a thin uplink, and a heartbeat waits behind it.
-constexpr int kHeartbeatIntervalMs = 10'000;
-constexpr int kHeartbeatTimeoutMs = 60'000;
+// Without an acknowledgement of what was sent. A chunk may take several seconds on a thin uplink.
+constexpr int kUnacknowledgedMs = 60'000;
 
 // All but one. For a message that fails to decrypt libzmq 4.3 sends that one after setting errno
 // and before testing it, and sending changes errno: instead of being closed, the connection would
@@ -65,8 +64,9 @@ void SetCommonOptions(void* socket, int high_water_messages, Duration handshake_
   SetInt(socket, ZMQ_TCP_KEEPALIVE_IDLE, kKeepAliveIdleS);
   SetInt(socket, ZMQ_TCP_KEEPALIVE_INTVL, kKeepAliveIntervalS);
   SetInt(socket, ZMQ_TCP_KEEPALIVE_CNT, kKeepAliveProbes);
-  SetInt(socket, ZMQ_HEARTBEAT_IVL, kHeartbeatIntervalMs);
-  SetInt(socket, ZMQ_HEARTBEAT_TIMEOUT, kHeartbeatTimeoutMs);
+  // Not ZMQ_HEARTBEAT_IVL: when that timer fires after a connection broke whose messages wait for
+  // their reader, libzmq 4.3.4 aborts the process: "Assertion failed: !_io_error".
+  SetInt(socket, ZMQ_TCP_MAXRT, kUnacknowledgedMs);
 }
 
 void SetCurveClient(void* socket, const CurveKeyPair& keys, const WorkerKey& server_key) {
