@@ -169,7 +169,7 @@ struct WorkerHandler {
       w.here_.reset();
       w.effects_.requests.push_back(StopFetching{});
     }
-    if (any) w.DropProgress({.residual = residual});
+    if (any || (residual && w.data_)) w.DropProgress({.residual = residual});
   }
 
   static bool WellFormed(const Assignment& a) {
@@ -331,6 +331,12 @@ bool Worker::DecideSent() {
     const OutcomeView& outcome = assignment_->outcomes[i];
     if (!part.sent || outcome.decided < part.sent->ready.round) continue;
     const ContributionId id = part.sent->ready.object.id.contribution;
+    if (outcome.included.session > id.session) {
+      // Another process of our key was included since: whether ours was cannot be told any more.
+      for (Part& other : parts_) other.sent.reset();
+      DropProgress({.residual = true});
+      return true;
+    }
     ResolveContribution resolve{FragmentId{i}};
     if (outcome.included == id) {
       resolve.outcome = Outcome::kIncluded;

@@ -107,5 +107,33 @@ TEST_F(WorkerTest, AStateThatIsLoadedWhileTheRunGoesBackIsVoid) {
   EXPECT_TRUE(worker_.states().empty());
 }
 
+// Also while nothing is loaded: the residual of the old generation is still there.
+TEST_F(WorkerTest, ANewGenerationDropsTheResidualWhateverIsLoaded) {
+  JoinAs(5);
+  const WorkerEffects effects =
+      worker_.Step(WorkerReceived{Generation{2, 43}, ++sequence_, WelcomeTo(6)});
+  bool dropped = false;
+  for (const WorkerRequest& request : effects.requests) {
+    const auto* reset = std::get_if<ResetProgress>(&request);
+    dropped = dropped || (reset && reset->residual);
+  }
+  EXPECT_TRUE(dropped);
+}
+
+// Two processes with one key, one after the other: the last included contribution is the other's.
+TEST_F(WorkerTest, AContributionWhoseOutcomeCannotBeToldCostsTheResidual) {
+  JoinAs(5);
+  ASSERT_TRUE(Train(Receive(AssignmentWith(1, 0, {Fence{1}, 0, 1}))).has_value());
+  Receive(WelcomeTo(9));
+  worker_.Step(JobDone{});
+  Assignment after = AssignmentWith(3, 2, {Fence{7}, 8, 9});
+  after.outcomes[0].included = {SessionId{8}, 1};
+  const WorkerEffects effects = Receive(after);
+  ASSERT_EQ(effects.requests.size(), 1u);
+  const auto* reset = std::get_if<ResetProgress>(&effects.requests[0]);
+  ASSERT_NE(reset, nullptr);
+  EXPECT_TRUE(reset->residual);
+}
+
 }  // namespace
 }  // namespace longhaul
