@@ -161,7 +161,9 @@ TEST_F(LearningRun, EveryRuleHasAnEffect) {
     EXPECT_NE(Outcome(std::string("muon:") + change).loss, loss) << change;
   }
   EXPECT_EQ(Outcome("muon:outer_drop_from=100:outer_drop=0.5").loss, loss);
-  EXPECT_EQ(Outcome("muon:aggregation=contributor_mean:up=float32").loss, loss) << "dense values";
+  // Of dense values everybody is a contributor, but for the few that are exactly zero, which differ
+  // from one processor's rounding to another's.
+  EXPECT_NEAR(Outcome("muon:aggregation=contributor_mean:up=float32").loss, loss, 1e-3);
 }
 
 TEST_F(LearningRun, RefusesWhatCannotBeRun) {
