@@ -30,9 +30,12 @@ std::set<std::string> Names(const std::string& list) {
 
 ObjectSize CodedSize(const std::string& codec, uint64_t elements) {
   const Codec* c = FindCodec(*CodecByName(codec));
-  ObjectSize size;
-  for (uint64_t done = 0; done < elements; done += kChunkElements) {
-    size.bytes += c->EncodedBytes(std::min(kChunkElements, elements - done));
+  const uint64_t full = elements / kChunkElements;
+  const uint64_t rest = elements % kChunkElements;
+  ObjectSize size{static_cast<uint32_t>(full), 0};
+  if (full > 0) size.bytes = full * c->EncodedBytes(kChunkElements);
+  if (rest > 0) {
+    size.bytes += c->EncodedBytes(rest);
     ++size.chunks;
   }
   return size;
