@@ -35,6 +35,10 @@ RunConfig ConfigOf(const CoreFleetOptions& o) {
   return c;
 }
 
+Message FirstFetch(const ObjectInfo& object) {
+  return Fetch{.object = object.id, .attempt = 1, .missing = {{0, 1}}};
+}
+
 ObjectInfo Snapshot(FragmentId fragment, Version version) {
   return {.id = {ObjectKind::kState, kGeneration, fragment, version, {}},
           .chunks = 1,
@@ -139,7 +143,7 @@ void CoreFleet::Feed(EventBody body) {
 
 void CoreFleet::Do(const Request& request) {
   if (const auto* r = std::get_if<ExpectContribution>(&request)) {
-    Count(Fetch{.object = r->object.id, .attempt = 1, .missing = {{0, 1}}}, false);
+    Count([&] { return FirstFetch(r->object); }, false);
     queue_.push_back([this, id = r->object.id] { Feed(HeldEvent{id.fragment, id.contribution}); });
   } else if (const auto* r = std::get_if<ReduceRound>(&request)) {
     PreparedEvent done{.fragment = r->fragment, .round = r->round, .attempt = r->attempt};
@@ -159,7 +163,7 @@ void CoreFleet::SendAssignment(SessionId session, bool answer) {
   const uint32_t site = site_of_.at(session.value);
   Message assignment = core_->AssignmentFor(session, sites_[site].stated);
   ++counts_.assignments;
-  Count(assignment, answer);
+  Count([&] { return assignment; }, answer);
   SendTo(site, std::move(assignment));
 }
 
@@ -168,7 +172,7 @@ void CoreFleet::SendTo(uint32_t site, Message message) {
   queue_.push_back([this, site, event = std::move(received)] { FeedSite(site, event); });
 }
 
-void CoreFleet::Count(const Message& message, bool heartbeat) {
+void CoreFleet::Count(const std::function<Message()>& message, bool heartbeat) {
   if (core_->state().last_round.value == 0) return;
   ++(heartbeat ? counts_.heartbeats : counts_.messages);
   if (!options_.count_bytes) return;
@@ -176,7 +180,7 @@ void CoreFleet::Count(const Message& message, bool heartbeat) {
                                      .generation = kGeneration,
                                      .session = core_->state().last_session,
                                      .sequence = sequence_,
-                                     .body = message});
+                                     .body = message()});
   LONGHAUL_CHECK(bytes.ok(), "what a core says can be encoded");
   (heartbeat ? counts_.heartbeat_bytes : counts_.message_bytes) += bytes->size();
 }
@@ -187,8 +191,9 @@ void CoreFleet::Heartbeat(uint32_t i) {
   Site& site = sites_[i];
   const SessionId session = site.core->session();
   if (session.value > 0) {
-    Count(longhaul::Heartbeat{.fragments = site.core->states()}, true);
-    if (std::vector<FragmentState> states = site.core->states(); states != site.stated) {
+    std::vector<FragmentState> states = site.core->states();
+    Count([&] { return longhaul::Heartbeat{.fragments = states}; }, true);
+    if (states != site.stated) {
       site.stated = states;
       Feed(StatedEvent{session, std::move(states)});
     }
@@ -201,7 +206,7 @@ void CoreFleet::FeedSite(uint32_t i, const WorkerEvent& event) {
   const WorkerEffects effects = sites_[i].core->Step(event);
   ++counts_.worker_events;
   for (const Message& message : effects.messages) {
-    Count(message, false);
+    Count([&] { return message; }, false);
     queue_.push_back([this, i, message] { Receive(i, message); });
   }
   for (const WorkerRequest& request : effects.requests) Answer(i, request);
@@ -227,7 +232,7 @@ void CoreFleet::Answer(uint32_t i, const WorkerRequest& request) {
   if (std::holds_alternative<LoadData>(request)) {
     answer(DataLoaded{});
   } else if (const auto* r = std::get_if<FetchObject>(&request)) {
-    Count(Fetch{.object = r->object.id, .attempt = 1, .missing = {{0, 1}}}, false);
+    Count([&] { return FirstFetch(r->object); }, false);
     answer(ObjectFetched{r->object.id});
   } else if (const auto* r = std::get_if<LoadState>(&request)) {
     const ObjectId& id = r->object.id;

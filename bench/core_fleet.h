@@ -83,7 +83,7 @@ class CoreFleet {
   void Heartbeat(uint32_t site);
   void SendAssignment(SessionId session, bool answer);
   void SendTo(uint32_t site, Message message);
-  void Count(const Message& message, bool heartbeat);
+  void Count(const std::function<Message()>& message, bool heartbeat);
 
   const CoreFleetOptions options_;
   RunConfig config_;

@@ -56,9 +56,9 @@ void Unmeasured(std::vector<Result>& results, const std::string& why) {
 // What a fleet told its coordinator, told again to a new one: nothing else is in the measured time.
 std::vector<Result> Events(uint32_t workers, uint32_t rounds) {
   std::vector<Event> events;
-  CoreFleet fleet({.workers = workers, .rounds = rounds, .on_event = [&events](const Event& e) {
-                     events.push_back(e);
-                   }});
+  CoreFleetOptions options{.workers = workers, .rounds = rounds + 2};  // it stops in mid-run
+  options.on_event = [&events](const Event& e) { events.push_back(e); };
+  CoreFleet fleet(options);
   const bool done = fleet.RunUntil({rounds});
   Coordinator again(fleet.config());
   again.Restore(CoreFleet::FirstState(options));

@@ -135,10 +135,9 @@ std::vector<ObjectInfo> SnapshotsOf(const CheckpointState& checkpoint, const Gen
 // void.
 absl::StatusOr<Record> BeginGeneration(Storage& storage, const RunStartOptions& options,
                                        const State& state) {
-  ASSIGN_OR_RETURN(Checkpoint checkpoint,
-                   options.resume_path.empty()
-                       ? ReadResumeFrom(options.resume_from)
-                       : ReadCheckpoint(storage, options.resume_path));
+  ASSIGN_OR_RETURN(Checkpoint checkpoint, options.resume_path.empty()
+                                              ? ReadResumeFrom(options.resume_from)
+                                              : ReadCheckpoint(storage, options.resume_path));
   if (checkpoint.shape != options.shape) {
     return absl::InvalidArgumentError(options.resume_from +
                                       " holds another model than run.toml describes");
@@ -283,6 +282,13 @@ absl::StatusOr<State> Replay(const Journal::Opened& opened) {
 }
 
 }  // namespace
+
+absl::StatusOr<State> ReadRunState(Storage& storage, const JournalOptions& options) {
+  ASSIGN_OR_RETURN(const Journal::Opened opened, Journal::Read(storage, options));
+  ASSIGN_OR_RETURN(State state, Replay(opened));
+  if (!state.started) return absl::NotFoundError("there is no run in this folder");
+  return state;
+}
 
 absl::StatusOr<RunStart> StartRun(Storage& storage, const RunStartOptions& options) {
   RunStart start;

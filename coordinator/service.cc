@@ -9,6 +9,7 @@
 #include "common/rng.h"
 #include "common/status_macros.h"
 #include "compression/codec.h"
+#include "coordinator/coverage.h"
 #include "proto/codec.h"
 
 namespace longhaul {
@@ -54,13 +55,13 @@ absl::Status CoordinatorService::Open() {
   ASSIGN_OR_RETURN(folder_, RunFolder::Open(options_.folder));
   ASSIGN_OR_RETURN(RunStart start,
                    StartRun(folder_->storage(), {.config = options_.config,
-                                       .shape = options_.shape,
-                                       .layout = options_.layout,
-                                       .data_identity = options_.data_identity,
-                                       .positions = options_.positions,
-                                       .resume_from = options_.resume_from,
-                                       .random_run = Draw(options_.random, {1}),
-                                       .random_generation = Draw(options_.random, {2})}));
+                                                 .shape = options_.shape,
+                                                 .layout = options_.layout,
+                                                 .data_identity = options_.data_identity,
+                                                 .positions = options_.positions,
+                                                 .resume_from = options_.resume_from,
+                                                 .random_run = Draw(options_.random, {1}),
+                                                 .random_generation = Draw(options_.random, {2})}));
   journal_ = std::move(start.journal);
   // Every life begins with a record of its own, so its messages come after those of earlier lives.
   sequence_ = journal_->last_sequence() << 32;
@@ -563,9 +564,7 @@ void CoordinatorService::PublishStatus() {
   const State& state = core_->state();
   RunStatus status;
   status.run = options_.config.run.name;
-  static constexpr const char* kPhases[] = {"",         "waiting", "running",
-                                            "finished", "stopped", "left"};
-  status.phase = kPhases[static_cast<int>(state.phase) % 6];
+  status.phase = PhaseName(state.phase);
   status.reason = state.reason.empty() ? core_->WaitingFor() : state.reason;
   if (!state.degraded.empty()) status.reason = "degraded: " + state.degraded;
   status.elapsed = Now() - epoch_;
@@ -581,9 +580,7 @@ void CoordinatorService::PublishStatus() {
       status.workers.push_back(RowOf(session, peers_[id]));
   }
   status.history = history_;
-  const Ledger::Totals& t = state.leases.totals(FragmentId{0});
-  status.coverage = {t.committed,         t.sealed, t.leased, t.free, t.discarded, t.quarantined,
-                     state.leases.total()};
+  status.coverage = CoverageOf(state);
   metrics_.SetWorkersLive(state.sessions.size());
   board_.Set(ToJson(status));
 }
