@@ -23,10 +23,24 @@ Json ToJsonObject(const WorkerRow& w) {
 }
 
 Json ToJsonObject(const CoverageView& c) {
-  return Json{{"committed", c.committed}, {"sealed", c.sealed},
-              {"leased", c.leased},       {"free", c.free},
-              {"discarded", c.discarded}, {"quarantined", c.quarantined},
-              {"total", c.total}};
+  Json fragments = Json::array();
+  for (const FragmentCoverage& f : c.fragments) {
+    fragments.push_back(Json{{"committed", f.committed},
+                             {"sealed", f.sealed},
+                             {"leased", f.leased},
+                             {"free", f.free},
+                             {"discarded",
+                              {{"other_fragment_committed", f.other_fragment_committed},
+                               {"carried_too_often", f.carried_too_often}}},
+                             {"quarantined", f.quarantined},
+                             {"total", f.total}});
+  }
+  Json ranges = Json::array();
+  for (const QuarantinedRange& r : c.quarantined)
+    ranges.push_back(Json{{"from", r.from}, {"to", r.to}, {"workers", r.workers}});
+  return Json{{"fragments", std::move(fragments)},
+              {"quarantined_ranges", c.quarantined_ranges},
+              {"quarantined", std::move(ranges)}};
 }
 
 // Evenly spaced, first and last included.
@@ -60,6 +74,27 @@ std::string ToJson(const RunStatus& s) {
                   {"history", History(s.history)},
                   {"coverage", ToJsonObject(s.coverage)}};
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
+}
+
+std::optional<CoverageView> CoverageFromJson(const std::string& status) try {
+  const Json json = Json::parse(status).at("coverage");
+  CoverageView view{.quarantined_ranges = json.at("quarantined_ranges")};
+  for (const Json& f : json.at("fragments")) {
+    const Json& discarded = f.at("discarded");
+    view.fragments.push_back({.committed = f.at("committed"),
+                              .sealed = f.at("sealed"),
+                              .leased = f.at("leased"),
+                              .free = f.at("free"),
+                              .other_fragment_committed = discarded.at("other_fragment_committed"),
+                              .carried_too_often = discarded.at("carried_too_often"),
+                              .quarantined = f.at("quarantined"),
+                              .total = f.at("total")});
+  }
+  for (const Json& r : json.at("quarantined"))
+    view.quarantined.push_back({r.at("from"), r.at("to"), r.at("workers")});
+  return view;
+} catch (const Json::exception&) {
+  return std::nullopt;
 }
 
 }  // namespace longhaul

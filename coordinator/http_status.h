@@ -15,6 +15,7 @@ namespace longhaul {
 
 inline constexpr size_t kMaxStatusWorkers = 256;  // rows; the total is stated beside them
 inline constexpr size_t kMaxStatusPoints = 400;   // of the loss curve
+inline constexpr size_t kMaxStatusRanges = 256;   // quarantined; the total is stated beside them
 
 struct WorkerRow {
   std::string name;
@@ -34,15 +35,30 @@ struct LossPoint {
   std::optional<double> validation_loss;
 };
 
-// Samples, as the ledger counts them.
-struct CoverageView {
+// Samples, as the ledger of one fragment counts them; all but the total add up to it.
+struct FragmentCoverage {
   uint64_t committed = 0;
   uint64_t sealed = 0;
   uint64_t leased = 0;
   uint64_t free = 0;
-  uint64_t discarded = 0;
+  uint64_t other_fragment_committed = 0;  // the two reasons why samples are discarded
+  uint64_t carried_too_often = 0;
   uint64_t quarantined = 0;
   uint64_t total = 0;
+  bool operator==(const FragmentCoverage&) const = default;
+};
+// Positions that are given to nobody any more, and the names of the workers that failed there.
+struct QuarantinedRange {
+  uint64_t from = 0;
+  uint64_t to = 0;
+  std::vector<std::string> workers;
+  bool operator==(const QuarantinedRange&) const = default;
+};
+struct CoverageView {
+  std::vector<FragmentCoverage> fragments;
+  uint64_t quarantined_ranges = 0;
+  std::vector<QuarantinedRange> quarantined;  // at most kMaxStatusRanges
+  bool operator==(const CoverageView&) const = default;
 };
 
 struct RunStatus {
@@ -63,6 +79,8 @@ struct RunStatus {
 // One JSON object; keys are the structs' names, durations in seconds as *_seconds. Workers beyond
 // kMaxStatusWorkers are left out, the history is thinned to kMaxStatusPoints with its ends kept.
 std::string ToJson(const RunStatus& status);
+// The coverage in such a text; nothing when it is none.
+std::optional<CoverageView> CoverageFromJson(const std::string& status);
 
 // The newest status text. Thread-safe; readers keep the text they took.
 class StatusBoard {

@@ -289,6 +289,13 @@ absl::StatusOr<State> Replay(const Journal::Opened& opened) {
 
 }  // namespace
 
+absl::StatusOr<State> ReadRunState(Storage& storage, const JournalOptions& options) {
+  ASSIGN_OR_RETURN(const Journal::Opened opened, Journal::Read(storage, options));
+  ASSIGN_OR_RETURN(State state, Replay(opened));
+  if (!state.started) return absl::NotFoundError("there is no run in this folder");
+  return state;
+}
+
 absl::StatusOr<RunStart> StartRun(Storage& storage, const RunStartOptions& options) {
   RunStart start;
   ASSIGN_OR_RETURN(Journal::Opened opened, Journal::Open(storage, options.journal));

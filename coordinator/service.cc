@@ -9,6 +9,7 @@
 #include "common/rng.h"
 #include "common/status_macros.h"
 #include "compression/codec.h"
+#include "coordinator/coverage.h"
 #include "proto/codec.h"
 
 namespace longhaul {
@@ -571,9 +572,7 @@ void CoordinatorService::PublishStatus() {
   const State& state = core_->state();
   RunStatus status;
   status.run = options_.config.run.name;
-  static constexpr const char* kPhases[] = {"",         "waiting", "running",
-                                            "finished", "stopped", "left"};
-  status.phase = kPhases[static_cast<int>(state.phase) % 6];
+  status.phase = PhaseName(state.phase);
   status.reason = state.reason.empty() ? core_->WaitingFor() : state.reason;
   if (!state.degraded.empty()) status.reason = "degraded: " + state.degraded;
   status.elapsed = Now() - epoch_;
@@ -589,9 +588,7 @@ void CoordinatorService::PublishStatus() {
       status.workers.push_back(RowOf(session, peers_[id]));
   }
   status.history = history_;
-  const Ledger::Totals& t = state.leases.totals(FragmentId{0});
-  status.coverage = {t.committed,         t.sealed, t.leased, t.free, t.discarded, t.quarantined,
-                     state.leases.total()};
+  status.coverage = CoverageOf(state);
   metrics_.SetWorkersLive(state.sessions.size());
   board_.Set(ToJson(status));
 }

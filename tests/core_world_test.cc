@@ -4,7 +4,10 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <limits>
+
+#include "compression/codec.h"
 
 namespace longhaul {
 namespace {
@@ -29,6 +32,20 @@ const EnrolledWorker& WorkerNamed(const CoreWorld& world, const std::string& nam
   }
   ADD_FAILURE() << "no worker " << name;
   return world.state().workers.begin()->second;
+}
+
+TEST(CodedSize, IsTheSumOverTheChunks) {
+  for (const char* name : {"float32", "bf16", "int8", "int4", "int2"}) {
+    const Codec* codec = FindCodec(*CodecByName(name));
+    for (uint64_t elements : {1ul, 100ul, 65'535ul, 65'536ul, 65'537ul, 1'000'003ul}) {
+      ObjectSize sum;
+      for (uint64_t done = 0; done < elements; done += 65'536, ++sum.chunks)
+        sum.bytes += codec->EncodedBytes(std::min<uint64_t>(65'536, elements - done));
+      const ObjectSize size = CodedSize(name, elements);
+      EXPECT_EQ(size.chunks, sum.chunks) << name << " " << elements;
+      EXPECT_EQ(size.bytes, sum.bytes) << name << " " << elements;
+    }
+  }
 }
 
 // Every scenario holds for one fragment and for several in flight.

@@ -31,8 +31,12 @@ std::set<std::string> Names(const std::string& list) {
 ObjectSize CodedSize(const SyncSection& sync, uint64_t elements) {
   const auto codec = MakeCodec(*CodecSpecByName(sync.codec, sync.bits));
   ObjectSize size{.varies = !codec->fixed_size()};
-  for (uint64_t done = 0; done < elements; done += kChunkElements) {
-    size.bytes += codec->EncodedBytes(std::min(kChunkElements, elements - done));
+  const uint64_t full = elements / kChunkElements;
+  const uint64_t rest = elements % kChunkElements;
+  size.chunks = static_cast<uint32_t>(full);
+  if (full > 0) size.bytes = full * codec->EncodedBytes(kChunkElements);
+  if (rest > 0) {
+    size.bytes += codec->EncodedBytes(rest);
     ++size.chunks;
   }
   return size;
