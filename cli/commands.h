@@ -20,6 +20,7 @@ struct Command {
 void AddInit(CLI::App& app, Command& command);
 void AddConfig(CLI::App& app, Command& command);
 void AddCoordinator(CLI::App& app, Command& command);
+void AddData(CLI::App& app, Command& command);
 void AddDemo(CLI::App& app, Command& command);
 void AddDoctor(CLI::App& app, Command& command);
 void AddInvite(CLI::App& app, Command& command);

@@ -40,6 +40,7 @@ int Main(int argc, char** argv) {
   AddInvite(app, command);
   AddJoin(app, command);
   AddStatus(app, command);
+  AddData(app, command);
   AddDoctor(app, command);
   try {
     app.parse(argc, argv);

@@ -395,6 +395,31 @@ absl::StatusOr<Manifest> ApplyDelta(const Manifest& parent, const ManifestDelta&
   return m;
 }
 
+absl::StatusOr<Manifest> Extended(const Manifest& parent, const Manifest& fresh) {
+  if (parent.format != fresh.format || parent.vocab_size != fresh.vocab_size) {
+    return Bad("the new shards have another sample size or tokenizer");
+  }
+  std::vector<ManifestDomain> domains = parent.domains;
+  std::vector<uint32_t> number;  // of fresh's domains
+  for (const ManifestDomain& d : fresh.domains) {
+    const auto same = std::find_if(domains.begin(), domains.end(),
+                                   [&](const ManifestDomain& x) { return x.name == d.name; });
+    number.push_back(static_cast<uint32_t>(same - domains.begin()));
+    if (same == domains.end()) domains.push_back(d);
+  }
+  std::set<Digest> known;
+  for (const ShardEntry& e : parent.shards) known.insert(e.blob_id);
+  std::vector<ShardEntry> added;
+  for (ShardEntry e : fresh.shards) {
+    e.domain = number[e.domain];
+    if (known.insert(e.blob_id).second) added.push_back(e);
+  }
+  domains.erase(domains.begin(), domains.begin() + static_cast<int64_t>(parent.domains.size()));
+  Manifest next = NextVersion(parent, domains, added, {});
+  RETURN_IF_ERROR(CheckManifest(next));
+  return next;
+}
+
 std::array<uint8_t, 32> SigningPublicKey(const SigningSeed& seed) {
   std::array<uint8_t, 32> public_key;
   std::array<uint8_t, crypto_sign_SECRETKEYBYTES> secret;

@@ -118,6 +118,11 @@ Manifest NextVersion(const Manifest& parent, const std::vector<ManifestDomain>& 
                      const std::vector<ShardEntry>& added,
                      const std::vector<Withdrawal>& withdrawn);
 
+// The next version of `parent` that also has the shards of `fresh`, by the names of its domains;
+// shards that are there already are not added again. InvalidArgument unless both have one sample
+// format and vocabulary.
+absl::StatusOr<Manifest> Extended(const Manifest& parent, const Manifest& fresh);
+
 // ---- signatures ----
 
 using SigningSeed = std::array<uint8_t, 32>;  // secret

@@ -170,6 +170,21 @@ TEST(ManifestDeltaTest, AWithdrawalKeepsTheIdentity) {
   EXPECT_NE(second.Id(), first.Id());
 }
 
+TEST(ManifestDeltaTest, ExtendsByTheNamesOfDomains) {
+  const Manifest parent = SmallManifest();
+  Manifest fresh = parent;
+  fresh.domains = {{"maths", 1}, {"prose", 1}};
+  fresh.shards = {NewEntry(50, 0), parent.shards[0], NewEntry(51, 1)};
+  const Manifest next = Extended(parent, fresh).value();
+  EXPECT_EQ(next.domains, (std::vector<ManifestDomain>{{"code", 1}, {"prose", 2}, {"maths", 1}}));
+  ASSERT_EQ(next.shards.size(), 6u);
+  EXPECT_EQ(next.shards[4], NewEntry(50, 2));
+  EXPECT_EQ(next.shards[5], NewEntry(51, 1));
+  EXPECT_EQ(ApplyDelta(parent, MakeDelta(parent, next).value()).value(), next);
+  fresh.vocab_size = 7;
+  EXPECT_FALSE(Extended(parent, fresh).ok());
+}
+
 TEST(ManifestDeltaTest, RefusesOtherParentsAndLies) {
   const Manifest first = SmallManifest();
   const Manifest second = NextVersion(first, {}, {NewEntry(50, 1)}, {});

@@ -38,6 +38,9 @@ class Tokenizer {
 // Tokens are the bytes; any text.
 std::unique_ptr<Tokenizer> NewByteTokenizer();
 
+// For token files: every text is refused. 1 <= vocab_size <= kMaxTokens.
+std::unique_ptr<Tokenizer> NewNoTokenizer(uint32_t vocab_size);
+
 // A Hugging Face tokenizer.json with byte-level BPE: the splits of GPT-2, Llama 3 and Qwen 2, no
 // normalizer or NFC. Special tokens around a text (post_processor) are not added. `document_end`
 // names the token that ends a document; "" looks for the usual names. InvalidArgument says what the
