@@ -25,6 +25,7 @@ void AddDemo(CLI::App& app, Command& command);
 void AddDoctor(CLI::App& app, Command& command);
 void AddInvite(CLI::App& app, Command& command);
 void AddJoin(CLI::App& app, Command& command);
+void AddPlan(CLI::App& app, Command& command);
 void AddStatus(CLI::App& app, Command& command);
 
 }  // namespace longhaul

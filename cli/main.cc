@@ -41,6 +41,7 @@ int Main(int argc, char** argv) {
   AddJoin(app, command);
   AddStatus(app, command);
   AddData(app, command);
+  AddPlan(app, command);
   AddDoctor(app, command);
   try {
     app.parse(argc, argv);
