@@ -58,6 +58,8 @@ struct Bench {
 // A subcommand with the options that all suites have: --quick and --json.
 CLI::App* AddSuite(CLI::App& app, Bench& bench, const std::string& name, const std::string& help);
 
+void AddData(CLI::App& app, Bench& bench);
+void AddPlan(CLI::App& app, Bench& bench);
 void AddTrainer(CLI::App& app, Bench& bench);
 void AddMemory(CLI::App& app, Bench& bench);
 

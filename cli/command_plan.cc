@@ -1,5 +1,6 @@
 // longhaul plan: what a run will cost on a fleet, without any of its machines.
 #include <CLI/CLI.hpp>
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <fstream>
@@ -15,7 +16,6 @@
 #include "cli/exit_codes.h"
 #include "cli/run_inputs.h"
 #include "cli/small_file.h"
-#include "cli/text_table.h"
 #include "common/status_macros.h"
 #include "compression/codec.h"
 #include "coordinator/human.h"

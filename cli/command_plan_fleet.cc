@@ -2,8 +2,7 @@
 
 #include <toml++/toml.h>
 
-#include <cmath>
-#include <limits>
+#include <algorithm>
 
 #include "absl/strings/str_cat.h"
 #include "cli/suggest.h"

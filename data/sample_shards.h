@@ -1,4 +1,4 @@
-// Tests only: small shards and manifests with predictable samples.
+// Tests and benchmarks: small shards and manifests with predictable samples.
 #pragma once
 
 #include <string>

@@ -1,4 +1,4 @@
-// Tests only: a fresh folder that disappears with its owner.
+// Tests and benchmarks: a fresh folder that disappears with its owner.
 #pragma once
 
 #include <stdlib.h>

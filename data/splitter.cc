@@ -3,6 +3,7 @@
 #include <unicode/uchar.h>
 
 #include <algorithm>
+#include <string>
 #include <utility>
 
 namespace longhaul {
@@ -21,17 +22,17 @@ uint32_t LowerAscii(uint32_t code) {
 }  // namespace
 
 std::optional<SplitRule> SplitRuleOf(std::string_view expression) {
-  constexpr std::pair<std::string_view, SplitRule> kRules[] = {
+  constexpr std::string_view kContractions = R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|)";
+  constexpr std::string_view kLetters = R"([^\r\n\p{L}\p{N}]?\p{L}+|)";
+  constexpr std::string_view kRest = R"(| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+  const std::string words = std::string(kContractions) + std::string(kLetters);
+  const std::pair<std::string, SplitRule> rules[] = {
       {R"('s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)",
        SplitRule::kGpt2},
-      {R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|)"
-       R"(\s*[\r\n]+|\s+(?!\S)|\s+)",
-       SplitRule::kLlama3},
-      {R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|)"
-       R"(\s*[\r\n]+|\s+(?!\S)|\s+)",
-       SplitRule::kQwen2},
+      {words + R"(\p{N}{1,3})" + std::string(kRest), SplitRule::kLlama3},
+      {words + R"(\p{N})" + std::string(kRest), SplitRule::kQwen2},
   };
-  for (const auto& [text, rule] : kRules) {
+  for (const auto& [text, rule] : rules) {
     if (expression == text) return rule;
   }
   return std::nullopt;

@@ -169,13 +169,13 @@ FleetPlan PlanFleet(const std::vector<FleetWorker>& workers, const FleetRun& run
     w.steps = w.share.count > 0 ? plan.steps.steps[k] : 0;
   }
   Summarise(workers, run, plan);
+  plan.planned_utilisation = plan.utilisation();
   PlanWaiting(run, plan);
   return plan;
 }
 
 bool Replan(const std::vector<FleetWorker>& workers, const FleetRun& run,
             std::optional<size_t> left, FleetPlan& previous) {
-  const double ratio_before = previous.utilisation();
   if (left) {
     LONGHAUL_CHECK(*left < previous.workers.size(), "no such worker");
     previous.workers.erase(previous.workers.begin() + static_cast<int64_t>(*left));
@@ -200,7 +200,7 @@ bool Replan(const std::vector<FleetWorker>& workers, const FleetRun& run,
   }
   LONGHAUL_CHECK(previous.workers.size() == workers.size(), "a plan of other workers");
   Summarise(workers, run, previous);
-  if (previous.utilisation() >= ratio_before * (1 - kReplanLoss)) return false;
+  if (previous.utilisation() >= previous.planned_utilisation * (1 - kReplanLoss)) return false;
   previous = PlanFleet(workers, run);
   return true;
 }

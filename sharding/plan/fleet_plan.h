@@ -5,8 +5,8 @@
 // Transfers are as long as P3's deadline up, and the whole aggregate down. With overlap they run
 // while the worker trains: a round then takes the longer of the two instead of their sum.
 //
-// Replan keeps the deadline when a worker joins or leaves, and plans anew only when that has become
-// more than kReplanLoss worse than its bound.
+// Replan keeps the deadlines when a worker joins or leaves, and plans anew only when utilisation
+// has fallen by more than kReplanLoss since all was planned last.
 //
 // Pure; any thread.
 #pragma once
@@ -73,6 +73,7 @@ struct FleetPlan {
   double solo_tokens_per_s = 0;     // of all workers, each training alone
   double uniform_tokens_per_s = 0;  // everybody the same steps, everybody waited for
   double hub_s = 0;                 // that the coordinator's own link needs per round
+  double planned_utilisation = 0;   // when all was planned last
   double utilisation() const {
     return solo_tokens_per_s > 0 ? tokens_per_s / solo_tokens_per_s : 0;
   }

@@ -22,8 +22,8 @@ FleetRun Run() {
                 .sequence_length = 512,
                 .coded_bytes = 30'000'000};
   run.batch_sequences = 8;
-  run.inner_steps = 30;
-  run.max_steps = 120;
+  run.inner_steps = 60;
+  run.max_steps = 480;
   run.up_bytes = run.down_bytes = 8e6;
   run.fragments = {.fragments = 16, .coverage = 0.95};
   run.overhead_s = 0.5;
