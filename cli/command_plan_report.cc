@@ -82,7 +82,7 @@ std::string PlanTable(const PlanContext& context, const std::vector<FleetWorker>
     const WorkerPlan& w = plan.workers[i];
     table.AddRow({PrintableText(workers[i].name, true), std::to_string(w.steps),
                   std::to_string(w.micro_batch), HumanBytes(w.memory.total()),
-                  absl::StrCat(w.share.count, "/", run.fragments.fragments), Seconds3(w.compute_s),
+                  absl::StrCat(w.share.size(), "/", run.fragments.fragments), Seconds3(w.compute_s),
                   Seconds3(w.up_s), Seconds3(w.down_s), Seconds3(w.idle_s), LimitName(w.limit)});
   }
   std::string out = Summary(context, run, plan) + "\n" + table.ToString();
@@ -128,7 +128,7 @@ ordered_json PlanJson(const PlanContext& c, const std::vector<FleetWorker>& work
                                {"steps", w.steps},
                                {"micro_batch", w.micro_batch},
                                {"memory_bytes", w.memory.total()},
-                               {"fragments", w.share.count},
+                               {"fragments", w.share.size()},
                                {"compute_s", w.compute_s},
                                {"up_s", w.up_s},
                                {"down_s", w.down_s},

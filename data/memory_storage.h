@@ -1,5 +1,5 @@
-// Tests and benchmarks: a Storage in memory that can run full. Nothing is lost by not syncing; tests
-// tear files themselves.
+// Tests and benchmarks: a Storage in memory that can run full. Nothing is lost by not syncing;
+// tests tear files themselves.
 #pragma once
 
 #include <algorithm>

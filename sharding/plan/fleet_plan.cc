@@ -41,9 +41,9 @@ StepWorker Stepper(const FleetWorker& worker, const FleetRun& run, const WorkerP
 void SetTransfers(const FleetWorker& worker, const FleetRun& run, size_t workers,
                   const FragmentShare& share, WorkerPlan& plan) {
   const FragmentWorker sender = Sender(worker, run, workers);
-  const double part = static_cast<double>(share.count) / run.fragments.fragments;
+  const double part = static_cast<double>(share.size()) / run.fragments.fragments;
   plan.share = share;
-  plan.up_s = share.count == 0 ? 0 : sender.delay_s + part * run.up_bytes / sender.bytes_per_s;
+  plan.up_s = share.empty() ? 0 : sender.delay_s + part * run.up_bytes / sender.bytes_per_s;
   plan.down_s = worker.delay_s +
                 run.down_bytes / Rate(worker.down_bytes_per_s, run.hub_up_bytes_per_s, workers);
 }
@@ -166,7 +166,7 @@ FleetPlan PlanFleet(const std::vector<FleetWorker>& workers, const FleetRun& run
   for (size_t k = 0; k < fitting.size(); ++k) {
     WorkerPlan& w = plan.workers[fitting[k]];
     // Who sends nothing trains nothing that counts.
-    w.steps = w.share.count > 0 ? plan.steps.steps[k] : 0;
+    w.steps = !w.share.empty() ? plan.steps.steps[k] : 0;
   }
   Summarise(workers, run, plan);
   plan.planned_utilisation = plan.utilisation();
@@ -191,7 +191,8 @@ bool Replan(const std::vector<FleetWorker>& workers, const FleetRun& run,
                                       0.0, 1.0);
       const auto count = static_cast<uint32_t>(share * limits.fragments + 1e-9);
       const uint32_t offset = static_cast<uint32_t>(workers.size() % limits.fragments);
-      SetTransfers(workers.back(), run, workers.size(), {count, offset}, joined);
+      SetTransfers(workers.back(), run, workers.size(),
+                   SpreadEvenly(count, offset, limits.fragments), joined);
       const StepWorker stepper = Stepper(workers.back(), run, joined);
       const StepLimits steps{.max_steps = static_cast<uint32_t>(run.max_steps)};
       joined.steps = count > 0 ? StepsUntil(stepper, steps, previous.steps.deadline_s) : 0;

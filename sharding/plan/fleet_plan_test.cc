@@ -9,7 +9,7 @@
 namespace longhaul {
 namespace {
 
-FleetRun Run() {
+FleetRun MediumRun() {
   FleetRun run;
   run.memory = {.parameters = 30'000'000,
                 .matrix_parameters = 28'000'000,
@@ -50,7 +50,7 @@ std::vector<FleetWorker> Fleet(size_t n) {
 }
 
 TEST(FleetPlanTest, KeepsAHeterogeneousFleetBusy) {
-  const FleetPlan plan = PlanFleet(Fleet(60), Run());
+  const FleetPlan plan = PlanFleet(Fleet(60), MediumRun());
   EXPECT_GE(plan.utilisation(), 0.85);
   EXPECT_LE(plan.utilisation(), 1.0);
   EXPECT_GE(plan.steps.ratio(), 0.97);
@@ -63,7 +63,7 @@ TEST(FleetPlanTest, KeepsAHeterogeneousFleetBusy) {
 
 TEST(FleetPlanTest, WhatDoesNotFitIsRefused) {
   auto workers = Fleet(4);
-  const FleetRun run = Run();
+  const FleetRun run = MediumRun();
   workers[0].memory_bytes = 500'000'000;  // less than weights, moments and copies alone
   workers[1].memory_bytes = EstimateMemory(run.memory, 2).total();
   workers[2].memory_bytes = EstimateMemory(run.memory, 1).total();
@@ -77,7 +77,7 @@ TEST(FleetPlanTest, WhatDoesNotFitIsRefused) {
 }
 
 TEST(FleetPlanTest, MicroBatchesDivideTheBatch) {
-  MemoryModel m = Run().memory;
+  MemoryModel m = MediumRun().memory;
   for (uint64_t batch : {1, 6, 7, 12}) {
     for (uint64_t fits = 1; fits <= batch; ++fits) {
       uint64_t naive = 0;
@@ -90,14 +90,14 @@ TEST(FleetPlanTest, MicroBatchesDivideTheBatch) {
 }
 
 TEST(FleetPlanTest, TransfersThatOverlapCostNothing) {
-  FleetRun run = Run();
+  FleetRun run = MediumRun();
   const double plain = PlanFleet(Fleet(20), run).tokens_per_s;
   run.overlap = true;
   EXPECT_GT(PlanFleet(Fleet(20), run).tokens_per_s, plain);
 }
 
 TEST(FleetPlanTest, TheHubsLinkIsShared) {
-  FleetRun run = Run();
+  FleetRun run = MediumRun();
   const double free = PlanFleet(Fleet(20), run).round_s;
   run.hub_up_bytes_per_s = run.hub_down_bytes_per_s = 2e6;
   const FleetPlan plan = PlanFleet(Fleet(20), run);
@@ -106,7 +106,7 @@ TEST(FleetPlanTest, TheHubsLinkIsShared) {
 }
 
 TEST(FleetPlanTest, HistoryGivesQuorumAndGrace) {
-  FleetRun run = Run();
+  FleetRun run = MediumRun();
   EXPECT_FALSE(PlanFleet(Fleet(4), run).quorum);
   run.history = {{10, 11, 12, 50}, {10, 11, 13, 49}};
   const FleetPlan plan = PlanFleet(Fleet(4), run);
@@ -115,7 +115,7 @@ TEST(FleetPlanTest, HistoryGivesQuorumAndGrace) {
 }
 
 TEST(ReplanTest, JoinsAndLeavesKeepThePlanGood) {
-  const FleetRun run = Run();
+  const FleetRun run = MediumRun();
   std::vector<FleetWorker> workers = Fleet(80);
   const std::vector<FleetWorker> reserve = Fleet(120);
   FleetPlan plan = PlanFleet(workers, run);

@@ -13,7 +13,7 @@ constexpr double kSlack = 1e-9;
 constexpr int kBisections = 60;
 // Assignment is greedy, so coverage may fall short at the smallest deadline of the average.
 constexpr double kStretch = 1.002;
-constexpr int kMaxStretches = 400;
+constexpr int kMaxStretches = 4000;  // by a factor of 3,000: then everything, or not at all
 
 double WholeSeconds(const FragmentWorker& w, double payload_bytes) {
   return w.delay_s + payload_bytes / w.bytes_per_s;
@@ -45,33 +45,42 @@ double Bisect(double low, double high, Enough enough) {
   return high;
 }
 
-// Offsets by which partial senders cover what is covered least, the heaviest first. Returns the
-// weight that covers the least covered fragment.
+// The `count` least covered ones, unless one of them would wait too long.
+FragmentShare LeastCovered(uint32_t count, uint32_t max_wait_rounds,
+                           const std::vector<double>& covered) {
+  const auto fragments = static_cast<uint32_t>(covered.size());
+  std::vector<uint32_t> order(fragments);
+  std::iota(order.begin(), order.end(), 0);
+  std::stable_sort(order.begin(), order.end(),
+                   [&](uint32_t a, uint32_t b) { return covered[a] < covered[b]; });
+  const uint32_t least = order[0];
+  order.resize(count);
+  std::sort(order.begin(), order.end());
+  if (LongestWait(order, fragments) <= max_wait_rounds) return order;
+  return SpreadEvenly(count, least, fragments);
+}
+
+// Fills the shares; returns the weight that covers the least covered fragment.
 double Assign(const std::vector<FragmentWorker>& workers, const FragmentLimits& l, double t,
               std::vector<FragmentShare>& shares) {
   std::vector<double> covered(l.fragments);
-  std::vector<size_t> partial;
+  std::vector<std::pair<size_t, uint32_t>> partial;  // worker, count
   for (size_t i = 0; i < workers.size(); ++i) {
-    shares[i] = {CountUntil(workers[i], l, t), 0};
-    if (shares[i].count == l.fragments) {
+    const uint32_t count = CountUntil(workers[i], l, t);
+    if (count == l.fragments) {
+      shares[i] = SpreadEvenly(count, 0, l.fragments);
       for (double& c : covered) c += workers[i].weight;
-    } else if (shares[i].count > 0) {
-      partial.push_back(i);
+    } else {
+      shares[i].clear();
+      if (count > 0) partial.emplace_back(i, count);
     }
   }
-  std::stable_sort(partial.begin(), partial.end(), [&](size_t a, size_t b) {
-    return workers[a].weight * shares[a].count > workers[b].weight * shares[b].count;
+  std::stable_sort(partial.begin(), partial.end(), [&](const auto& a, const auto& b) {
+    return workers[a.first].weight > workers[b.first].weight;
   });
-  for (const size_t i : partial) {
-    double least = 0;
-    for (uint32_t offset = 0; offset < l.fragments; ++offset) {
-      double sum = 0;
-      for (uint32_t j = 0; j < shares[i].count; ++j) {
-        sum += covered[(offset + j * l.fragments / shares[i].count) % l.fragments];
-      }
-      if (offset == 0 || sum < least) least = sum, shares[i].offset = offset;
-    }
-    for (const uint32_t f : FragmentsOf(shares[i], l.fragments, 0)) covered[f] += workers[i].weight;
+  for (const auto& [i, count] : partial) {
+    shares[i] = LeastCovered(count, l.max_wait_rounds, covered);
+    for (const uint32_t f : shares[i]) covered[f] += workers[i].weight;
   }
   return *std::min_element(covered.begin(), covered.end());
 }
@@ -80,11 +89,26 @@ double Assign(const std::vector<FragmentWorker>& workers, const FragmentLimits& 
 
 std::vector<uint32_t> FragmentsOf(const FragmentShare& share, uint32_t fragments, uint64_t round) {
   std::vector<uint32_t> list;
-  for (uint32_t j = 0; j < share.count; ++j) {
-    const uint64_t spread = uint64_t{j} * fragments / share.count;
-    list.push_back(static_cast<uint32_t>((share.offset + spread + round % fragments) % fragments));
+  for (const uint32_t f : share) {
+    list.push_back(static_cast<uint32_t>((f + round % fragments) % fragments));
   }
   return list;
+}
+
+FragmentShare SpreadEvenly(uint32_t count, uint32_t offset, uint32_t fragments) {
+  FragmentShare share;
+  for (uint64_t j = 0; j < count; ++j) {
+    share.push_back(static_cast<uint32_t>((offset + j * fragments / count) % fragments));
+  }
+  std::sort(share.begin(), share.end());
+  return share;
+}
+
+uint32_t LongestWait(const FragmentShare& share, uint32_t fragments) {
+  if (share.empty()) return 0;
+  uint32_t longest = share.front() + fragments - share.back();
+  for (size_t i = 1; i < share.size(); ++i) longest = std::max(longest, share[i] - share[i - 1]);
+  return longest;
 }
 
 double WholePayloadSeconds(const std::vector<FragmentWorker>& workers, double payload_bytes) {

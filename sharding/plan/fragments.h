@@ -5,10 +5,11 @@
 // of the payload that its link carries in T), at most F. Every fragment must be covered by at least
 // a share q of all workers' weight. T is as small as that allows.
 //
-// In round r worker i sends the fragments (o_i + floor(j F / k_i) + r) mod F, j < k_i: evenly
-// spread, all shifted by one every round, so that coverage stays as balanced as it was in the
-// first, and a fragment waits at most ceil(F / k_i) rounds. Workers with fewer than ceil(F /
-// max_wait_rounds) send none; their weight still counts in the whole.
+// The fragments of the first round are chosen greedily (the heaviest partial sender first, those
+// that are covered least); in every later round all of them shift by one, so that coverage stays as
+// balanced as it was. A worker sends each fragment at least once in max_wait_rounds: where greed
+// leaves a wider gap, its fragments are spread evenly instead, and who cannot send
+// ceil(F / max_wait_rounds) of them sends none. The weight of those still counts in the whole.
 //
 // Bound: coverage summed over fragments cannot exceed sum w_i min(1, b_i T / V), so T is at least
 // where that reaches q times the whole weight.
@@ -34,10 +35,8 @@ struct FragmentLimits {
   uint32_t max_wait_rounds = 16;  // in which a worker sends each fragment at least once
 };
 
-struct FragmentShare {
-  uint32_t count = 0;
-  uint32_t offset = 0;
-};
+// What a worker sends in round 0, ascending.
+using FragmentShare = std::vector<uint32_t>;
 
 struct FragmentPlan {
   bool possible = false;  // false: the workers that may send do not reach the coverage
@@ -51,8 +50,12 @@ struct FragmentPlan {
 FragmentPlan PlanFragments(const std::vector<FragmentWorker>& workers,
                            const FragmentLimits& limits);
 
-// In order of sending.
+// What it sends in another round.
 std::vector<uint32_t> FragmentsOf(const FragmentShare& share, uint32_t fragments, uint64_t round);
+// `count` fragments, evenly spread from `offset` on.
+FragmentShare SpreadEvenly(uint32_t count, uint32_t offset, uint32_t fragments);
+// The most rounds between two of its sends of a fragment; 0 when it sends none.
+uint32_t LongestWait(const FragmentShare& share, uint32_t fragments);
 
 // Everybody sends everything: the slowest link's time.
 double WholePayloadSeconds(const std::vector<FragmentWorker>& workers, double payload_bytes);

@@ -52,7 +52,8 @@ TEST(QuorumTest, NothingBeatsTheClairvoyant) {
         const double cost = CostOf(round, costs, StopTime(round, {quorum, grace}));
         double arrived = 0;
         for (const double t : round) arrived += std::isfinite(t);
-        if (arrived / 9 >= 0.5) EXPECT_GE(cost, bound * (1 - 1e-9));
+        if (arrived / 9 < 0.5) continue;  // no quorum: nothing to compare
+        EXPECT_GE(cost, bound * (1 - 1e-9));
       }
     }
   }
