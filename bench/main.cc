@@ -48,6 +48,8 @@ int Main(int argc, char** argv) {
   if (const char* folder = std::getenv("LONGHAUL_TEST_DATA")) bench.test_data = folder;
   AddCore(app, bench);
   AddJournal(app, bench);
+  AddData(app, bench);
+  AddPlan(app, bench);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {

@@ -61,6 +61,8 @@ struct Bench {
 CLI::App* AddSuite(CLI::App& app, Bench& bench, const std::string& name, const std::string& help);
 
 void AddCodec(CLI::App& app, Bench& bench);
+void AddData(CLI::App& app, Bench& bench);
+void AddPlan(CLI::App& app, Bench& bench);
 void AddTrainer(CLI::App& app, Bench& bench);
 void AddMemory(CLI::App& app, Bench& bench);
 void AddLearning(CLI::App& app, Bench& bench);

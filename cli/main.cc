@@ -40,6 +40,8 @@ int Main(int argc, char** argv) {
   AddInvite(app, command);
   AddJoin(app, command);
   AddStatus(app, command);
+  AddData(app, command);
+  AddPlan(app, command);
   AddDoctor(app, command);
   AddWan(app, command);
   try {

@@ -48,7 +48,7 @@ FENCES = [
     (r"toml\+\+|toml\.hpp", {"cli", "wan"}),
     (r"spdlog/|fmt/", {"common"}),
     (r"nlohmann/", {"model", "coordinator", "cli"}),
-    (r"httplib\.h", {"coordinator", "cli"}),
+    (r"httplib\.h", {"coordinator", "cli", "data"}),
     (r"prometheus/", {"coordinator"}),
     (r"sodium(\.h|/)", {"common", "transport", "data", "cli"}),
     (r"xxhash\.h|xxh3\.h", {"common"}),
