@@ -11,8 +11,9 @@
 
 namespace longhaul::pcn {
 
-LONGHAUL_CLONES void ActivateInPlace(float* x, int64_t n, float slope) {
-  for (int64_t i = 0; i < n; ++i) x[i] = x[i] > 0 ? x[i] : slope * x[i];
+LONGHAUL_CLONES void ActivateInto(const float* __restrict x, float* __restrict y, int64_t n,
+                                  float slope) {
+  for (int64_t i = 0; i < n; ++i) y[i] = x[i] > 0 ? x[i] : slope * x[i];
 }
 
 LONGHAUL_CLONES void GateBySign(float* __restrict z, const float* __restrict y, int64_t n,

@@ -8,8 +8,8 @@
 
 namespace longhaul::pcn {
 
-// x <- phi(x)
-void ActivateInPlace(float* x, int64_t n, float slope);
+// y <- phi(x)
+void ActivateInto(const float* x, float* y, int64_t n, float slope);
 // z <- z * phi'(.), from the sign of phi's result y.
 void GateBySign(float* z, const float* y, int64_t n, float slope);
 // e <- h - phi(a), gated <- e * phi'(a)

@@ -121,8 +121,8 @@ class Rows {
   // h <- forward states; the top's error. Returns the loss summed over rows.
   double Forward(const Drive& drive) {
     for (size_t l = 0; l < depth(); ++l) {
-      PreActivate(l, h_[l]);
-      if (shape_.slopes[l] != 1) ActivateInPlace(Data(h_[l]), Size(l), shape_.slopes[l]);
+      PreActivate(l, a_[l]);
+      ActivateInto(Data(a_[l]), Data(h_[l]), Size(l), shape_.slopes[l]);
     }
     const double loss = LossSum(drive.loss, h_[top()], target_);
     if (drive.target_shift != 1) {
@@ -144,25 +144,27 @@ class Rows {
     LayerGradient(0);
   }
 
-  // After Forward: errors of 0 below the top, velocities 0, and the first prediction kept.
+  // After Forward: errors and velocities of 0 below the top.
   void BeginStates() {
     for (size_t l = 0; l < top(); ++l) {
       e_[l].zero_();
       v_[l].zero_();
       z_[l].zero_();
     }
-    PreActivate(0, a_[0]);
   }
-  void SweepStates(float rate, float momentum) {
-    for (size_t l = 0; l < top(); ++l) {
+  // Below the layer that credit has reached in sweep t (from 0) nothing moves: that is skipped.
+  size_t Reached(uint32_t t) const { return top() > t + 1 ? top() - 1 - t : 0; }
+  void SweepStates(size_t first, float rate, float momentum) {
+    for (size_t l = first; l < top(); ++l) {
       at::mm_out(g_[l], z_[l + 1], weights_->of_layer[l + 1][0]);
       StepStates(Data(g_[l]), Data(e_[l]), Data(v_[l]), Data(h_[l]), Size(l), rate, momentum);
     }
   }
-  // Predictions and errors at the present states, `renew_first` when the weights changed.
-  void Refresh(const Drive& drive, bool renew_first) {
-    for (size_t l = 0; l < depth(); ++l) {
-      if (l > 0 || renew_first) PreActivate(l, a_[l]);
+  // Errors at the present states from layer `first` on; predictions there too when the weights
+  // changed, otherwise above it (nothing moved below).
+  void Refresh(const Drive& drive, size_t first, bool weights_changed) {
+    for (size_t l = first; l < depth(); ++l) {
+      if (l > first || weights_changed) PreActivate(l, a_[l]);
       if (l == top()) {
         TopError(drive, a_[l]);
       } else {
@@ -314,15 +316,16 @@ class FusedMlp::State {
 
   double Relax(Rows& part, const Drive& drive) {
     for (uint32_t t = 0; t < options_.sweeps; ++t) {
-      Sweep(part);
-      part.Refresh(drive, /*renew_first=*/false);
+      Sweep(part, drive, part.Reached(t));
     }
     part.StatesGradient();
     return part.Energy(drive);
   }
 
-  void Sweep(Rows& part) {
-    part.SweepStates(static_cast<float>(options_.rate), static_cast<float>(options_.momentum));
+  void Sweep(Rows& part, const Drive& drive, size_t first) {
+    part.SweepStates(first, static_cast<float>(options_.rate),
+                     static_cast<float>(options_.momentum));
+    part.Refresh(drive, first, /*weights_changed=*/false);
   }
 
   double RunIncremental(const Drive& drive, double scale, const Weights& gradient,
@@ -330,14 +333,13 @@ class FusedMlp::State {
     double energy = 0;
     for (uint32_t t = 0; t < options_.sweeps; ++t) {
       Run([&](Rows& part, Sums&) {
-        Sweep(part);
-        part.Refresh(drive, /*renew_first=*/false);
+        Sweep(part, drive, 0);
         part.StatesGradient();
       });
       Collect(scale, gradient);
       step();
       energy = Run([&](Rows& part, Sums& s) {
-                 part.Refresh(drive, /*renew_first=*/true);
+                 part.Refresh(drive, 0, /*weights_changed=*/true);
                  s.after = part.Energy(drive);
                }).after;
     }
