@@ -39,6 +39,7 @@ int Main(int argc, char** argv) {
   bench.program_folder = ProgramFolder();
   AddTrainer(app, bench);
   AddMemory(app, bench);
+  AddPcn(app, bench);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {

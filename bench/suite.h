@@ -60,5 +60,6 @@ CLI::App* AddSuite(CLI::App& app, Bench& bench, const std::string& name, const s
 
 void AddTrainer(CLI::App& app, Bench& bench);
 void AddMemory(CLI::App& app, Bench& bench);
+void AddPcn(CLI::App& app, Bench& bench);
 
 }  // namespace longhaul

@@ -24,6 +24,7 @@ void AddDemo(CLI::App& app, Command& command);
 void AddDoctor(CLI::App& app, Command& command);
 void AddInvite(CLI::App& app, Command& command);
 void AddJoin(CLI::App& app, Command& command);
+void AddPcn(CLI::App& app, Command& command);
 void AddStatus(CLI::App& app, Command& command);
 
 }  // namespace longhaul

@@ -16,8 +16,8 @@ namespace longhaul::pcn {
 class LossyLink {
  public:
   struct Options {
-    uint64_t delay = 0;            // ticks beyond the one that every message takes
-    uint64_t jitter = 0;           // up to this many more, so that messages overtake each other
+    uint64_t delay = 0;   // ticks beyond the one that every message takes
+    uint64_t jitter = 0;  // up to this many more, so that messages overtake each other
     uint32_t loss_permille = 0;
     uint32_t duplicate_permille = 0;
     uint64_t seed = 0;

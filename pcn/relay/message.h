@@ -37,7 +37,8 @@ struct Message {
   uint64_t epoch = 0;     // of the sender's stage; grows when a stage changes hands
   uint64_t sequence = 0;  // of the sender; grows with every message of an epoch
   uint64_t version = 0;   // updates of the sender's block so far
-  // Going up: the sender waits for no micro-batch below this one, so their credits may be forgotten.
+  // Going up: the sender waits for no micro-batch below this one, so their credits may be
+  // forgotten.
   uint64_t settled_below = 0;
   HaveState have = HaveState::kNone;
   Payload payload;  // null when the kind has none

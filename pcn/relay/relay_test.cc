@@ -74,7 +74,8 @@ std::vector<float> RandomRows(size_t n, uint64_t seed) {
 TEST(RowCodec, RoundTripsWithinItsPrecision) {
   const std::vector<float> values = RandomRows(6 * 50, 1);
   for (auto [codec, tolerance] : {std::pair{RowCodec::kFloat32, 0.0f},
-                                  {RowCodec::kBf16, 0.004f}, {RowCodec::kInt8, 0.0041f}}) {
+                                  {RowCodec::kBf16, 0.004f},
+                                  {RowCodec::kInt8, 0.0041f}}) {
     const auto bytes = EncodeRows(codec, values, 6, 50, Rounding::kNearest, 0);
     ASSERT_TRUE(bytes);
     EXPECT_EQ(bytes->size(), EncodedRowBytes(codec, 6, 50));
@@ -125,9 +126,9 @@ TEST(RowCodec, RefusesWhatIsNotFinite) {
 TEST(Mailbox, LastWriterWins) {
   Mailbox box(4);
   EXPECT_TRUE(box.Add(State(1, 5)).kept);
-  EXPECT_FALSE(box.Add(State(1, 5)).kept);     // a duplicate
-  EXPECT_FALSE(box.Add(State(1, 4)).kept);     // an older one that was overtaken
-  EXPECT_TRUE(box.Add(State(1, 1, 2)).kept);   // a new holder begins to count again
+  EXPECT_FALSE(box.Add(State(1, 5)).kept);    // a duplicate
+  EXPECT_FALSE(box.Add(State(1, 4)).kept);    // an older one that was overtaken
+  EXPECT_TRUE(box.Add(State(1, 1, 2)).kept);  // a new holder begins to count again
   EXPECT_FALSE(box.Add(State(1, 99, 1)).kept);
   EXPECT_EQ(box.Find(MessageKind::kStateUp, 1)->epoch, 2u);
   EXPECT_EQ(box.Find(MessageKind::kCreditDown, 1), nullptr);

@@ -61,8 +61,7 @@ bool Stage::Admits(const Message& m, uint64_t now) {
   if (m.kind == MessageKind::kSnapshot) return m.payload != nullptr;
   const bool from_below = m.from + 1 == options_.stage, from_above = m.from == options_.stage + 1;
   const bool goes_up = m.kind == MessageKind::kStateUp || m.kind == MessageKind::kHaveQuery;
-  const bool has_payload =
-      m.kind == MessageKind::kStateUp || m.kind == MessageKind::kCreditDown;
+  const bool has_payload = m.kind == MessageKind::kStateUp || m.kind == MessageKind::kCreditDown;
   if (!(goes_up ? from_below : from_above) || (has_payload && m.payload == nullptr)) {
     ++counters_.misrouted;
     return false;
@@ -332,9 +331,7 @@ bool Stage::SnapshotDue() const {
          version_ >= last_snapshot_ + options_.snapshot_every;
 }
 
-uint32_t Stage::buddy() const {
-  return is_top() ? options_.stage - 1 : options_.stage + 1;
-}
+uint32_t Stage::buddy() const { return is_top() ? options_.stage - 1 : options_.stage + 1; }
 
 void Stage::SendSnapshot(Payload snapshot) {
   last_snapshot_ = version_;

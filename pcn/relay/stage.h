@@ -31,14 +31,14 @@ namespace longhaul::pcn {
 struct StageOptions {
   uint32_t stage = 0, stages = 1;
   uint64_t epoch = 1;
-  uint64_t version = 0;           // updates that the block has had (from its snapshot)
-  uint32_t max_in_flight = 8;     // at least 1
-  uint64_t full_rate_gap = 18;    // G
+  uint64_t version = 0;         // updates that the block has had (from its snapshot)
+  uint32_t max_in_flight = 8;   // at least 1
+  uint64_t full_rate_gap = 18;  // G
   uint64_t gap_limit = 8 * 18;
-  uint64_t hop_ticks = 16;        // 95th percentile of one message and one stage's work
-  uint32_t max_queries = 3;       // per micro-batch, before it is given up
-  uint32_t warm_up = 0;           // micro-batches that a new holder only predicts
-  uint64_t snapshot_every = 0;    // updates; 0: never
+  uint64_t hop_ticks = 16;      // 95th percentile of one message and one stage's work
+  uint32_t max_queries = 3;     // per micro-batch, before it is given up
+  uint32_t warm_up = 0;         // micro-batches that a new holder only predicts
+  uint64_t snapshot_every = 0;  // updates; 0: never
 };
 
 enum class WorkKind {
@@ -50,15 +50,15 @@ struct Work {
   WorkKind kind = WorkKind::kPredict;
   uint64_t micro_batch = 0;
   Payload input;
-  Payload credit;    // kCredit: the credit; kTop: the label
-  double rate = 1;   // factor of the learning rate
+  Payload credit;   // kCredit: the credit; kTop: the label
+  double rate = 1;  // factor of the learning rate
 };
 
 struct StageCounters {
-  uint64_t old = 0;         // older than what is there, or repeated
-  uint64_t fenced = 0;      // of an older epoch
-  uint64_t late = 0;        // for a micro-batch that is decided
-  uint64_t misrouted = 0;   // from a stage that is not a neighbour, or of a kind it may not send
+  uint64_t old = 0;        // older than what is there, or repeated
+  uint64_t fenced = 0;     // of an older epoch
+  uint64_t late = 0;       // for a micro-batch that is decided
+  uint64_t misrouted = 0;  // from a stage that is not a neighbour, or of a kind it may not send
   uint64_t queries = 0, resends = 0;
 };
 

@@ -313,8 +313,8 @@ TEST(Stage, FailedWorkIsBookedAndToldBelow) {
 struct Chain {
   explicit Chain(LossyLink::Options link) {
     for (uint32_t k = 0; k < 3; ++k) {
-      stages.emplace_back(StageOptions{.stage = k, .stages = 3, .max_in_flight = 6,
-                                       .hop_ticks = 12, .max_queries = 20});
+      stages.emplace_back(StageOptions{
+          .stage = k, .stages = 3, .max_in_flight = 6, .hop_ticks = 12, .max_queries = 20});
       link.seed = k;
       links.emplace_back(link);
     }
@@ -347,7 +347,8 @@ TEST(Chain, ResendBringsEveryCreditHome) {
     uint64_t next = 0, now = 0;
     while (chain.trained[0].size() < kBatches && now < 200000) {
       if (next < kBatches && chain.stages[0].OfferInput(next, Text("x"))) ++next;
-      for (uint64_t m = next - std::min<uint64_t>(next, 30); m < next; ++m) chain.stages[2].OfferLabel(m, Text("y"));
+      for (uint64_t m = next - std::min<uint64_t>(next, 30); m < next; ++m)
+        chain.stages[2].OfferLabel(m, Text("y"));
       chain.Tick(++now);
     }
     for (int k : {0, 1, 2}) {

@@ -10,9 +10,7 @@ double StalenessFactor(uint64_t gap, uint64_t full_rate_gap) {
   return static_cast<double>(full_rate_gap) / static_cast<double>(gap);
 }
 
-double DelayedDescentLimit(uint32_t delay) {
-  return 2 * std::sin(M_PI / (4.0 * delay + 2));
-}
+double DelayedDescentLimit(uint32_t delay) { return 2 * std::sin(M_PI / (4.0 * delay + 2)); }
 
 void GapHistogram::Add(uint64_t gap) {
   ++counts_[std::min<uint64_t>(gap, counts_.size() - 1)];

@@ -121,8 +121,8 @@ absl::Status RelayBlock::SetSnapshot(std::span<const uint8_t> bytes) {
   const int64_t n = weights_.flat.numel();
   const size_t wanted = static_cast<size_t>(3 * n + 1) * sizeof(float);
   if (bytes.size() != wanted) {
-    return absl::InvalidArgumentError(absl::StrCat(
-        "a snapshot of ", bytes.size(), " bytes for a block whose are ", wanted));
+    return absl::InvalidArgumentError(
+        absl::StrCat("a snapshot of ", bytes.size(), " bytes for a block whose are ", wanted));
   }
   std::vector<float> values(static_cast<size_t>(3 * n + 1));
   std::memcpy(values.data(), bytes.data(), bytes.size());

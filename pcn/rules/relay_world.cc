@@ -101,9 +101,8 @@ void RelayWorld::Feed(const Source& source) {
   }
   // Labels are repeated until their micro-batch is settled: a replaced top stage lost its own.
   if (stages_[0] != nullptr) {
-    std::erase_if(labels_, [&](const auto& entry) {
-      return !stages_[0]->ledger().IsOpen(entry.first);
-    });
+    std::erase_if(labels_,
+                  [&](const auto& entry) { return !stages_[0]->ledger().IsOpen(entry.first); });
   }
   if (stages_.back() == nullptr) return;
   for (const auto& [m, label] : labels_) stages_.back()->OfferLabel(m, label);
@@ -167,9 +166,8 @@ void RelayWorld::KillOrRevive() {
   if (now_ != options_.kill->back_at_tick || stages_[k] != nullptr) return;
   // The new holder begins with what the buddy holds, or where the run began.
   const uint32_t buddy = k + 1 == stages_.size() ? k - 1 : k + 1;
-  const Message* snapshot = stages_.size() > 1 && stages_[buddy] != nullptr
-                                ? stages_[buddy]->HeldSnapshot(k)
-                                : nullptr;
+  const Message* snapshot =
+      stages_.size() > 1 && stages_[buddy] != nullptr ? stages_[buddy]->HeldSnapshot(k) : nullptr;
   if (snapshot != nullptr) {
     LONGHAUL_CHECK(blocks_[k]->SetSnapshot(*snapshot->payload).ok(), "our own snapshot");
   }

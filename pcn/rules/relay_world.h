@@ -25,7 +25,7 @@ namespace longhaul::pcn {
 struct RelayOptions {
   std::vector<size_t> first_layers = {0};  // of each stage's block
   RelayBlock::Options block;
-  StageOptions stage;    // stage, stages, epoch and version are set for each
+  StageOptions stage;  // stage, stages, epoch and version are set for each
   LossyLink::Options link;
   // One micro-batch at a time, to the end: the weights are those of backward() and Adam.
   bool synchronous = false;

@@ -94,8 +94,8 @@ TEST(Relay, SynchronousBlocksDoNotCareForTheNetwork) {
   const at::Tensor engine = TrainWithTheEngine(MakeNetwork(), 30);
   RelayOptions options = Cut(4);
   options.synchronous = true;
-  options.link = {.delay = 2, .jitter = 4, .loss_permille = 250, .duplicate_permille = 250,
-                  .seed = 5};
+  options.link = {
+      .delay = 2, .jitter = 4, .loss_permille = 250, .duplicate_permille = 250, .seed = 5};
   options.stage.max_queries = 100;
   auto world = MakeWorld(options);
   world->Run(30, Sample);
@@ -112,8 +112,11 @@ class AnchoredByMail {
       state = p.network.layer(l).Predict(p.weights.of_layer[l], state, &tapes_[l]);
       errors_.push_back(at::zeros_like(state));
       boxes_.emplace_back(1);
-      links_.emplace_back(LossyLink::Options{.delay = 3, .jitter = 40, .loss_permille = 500,
-                                             .duplicate_permille = 300, .seed = seed + l});
+      links_.emplace_back(LossyLink::Options{.delay = 3,
+                                             .jitter = 40,
+                                             .loss_permille = 500,
+                                             .duplicate_permille = 300,
+                                             .seed = seed + l});
     }
     errors_.back() = OutputError(p.loss, state, p.target);
   }
@@ -127,8 +130,8 @@ class AnchoredByMail {
     }
     for (size_t l = 1; l < errors_.size(); ++l) {
       Message m{.kind = MessageKind::kCreditDown, .epoch = 1, .sequence = ++sequence_};
-      errors_sent_[sequence_] = p_.network.layer(l).Credit(p_.weights.of_layer[l], tapes_[l],
-                                                           errors_[l], true, {});
+      errors_sent_[sequence_] =
+          p_.network.layer(l).Credit(p_.weights.of_layer[l], tapes_[l], errors_[l], true, {});
       links_[l - 1].Send(m, now_);
     }
   }
@@ -261,8 +264,8 @@ TEST(RelayBlock, RefusesWhatIsNotFinite) {
   const Network network = MakeMlp({3, 4, 2}, Activation::kTanh);
   RelayBlock block(network, network.InitialParameters(1, at::kFloat), {});
   const auto coded = [](int64_t columns, float value) {
-    return *EncodeTensor(RowCodec::kFloat32, at::zeros({2, columns}).add(value),
-                         Rounding::kNearest, 0);
+    return *EncodeTensor(RowCodec::kFloat32, at::zeros({2, columns}).add(value), Rounding::kNearest,
+                         0);
   };
   Payload down;
   const at::Tensor before = block.parameters().clone();

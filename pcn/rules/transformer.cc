@@ -1,12 +1,10 @@
 #include "pcn/rules/transformer.h"
 
-#include <ATen/core/grad_mode.h>
 #include <ATen/ops/embedding.h>
 #include <ATen/ops/gelu.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/rms_norm.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
-#include <torch/csrc/autograd/autograd.h>
 
 #include "common/check.h"
 
@@ -17,8 +15,6 @@ constexpr double kDeviation = 0.02;
 // States of size 1: a norm that follows smaller ones would stretch the energy's Hessian.
 constexpr double kEmbeddingDeviation = 0.7;
 constexpr double kNormEpsilon = 1e-5;
-
-at::Tensor Leaf(const at::Tensor& x) { return x.detach().set_requires_grad(true); }
 
 }  // namespace
 
@@ -74,36 +70,6 @@ at::Tensor TransformerBlock::Forward(LayerWeights w, const at::Tensor& x) const 
   const at::Tensor middle = x.add(at::linear(mixed.transpose(1, 2).reshape({-1, d}), w[2]));
   const at::Tensor up = at::gelu(at::linear(at::rms_norm(middle, {d}, w[3], kNormEpsilon), w[4]));
   return middle.add(at::linear(up, w[5]));
-}
-
-// Tape: the result with its graph, the input's leaf, the leaves of the weights.
-at::Tensor TransformerBlock::Predict(LayerWeights weights, const at::Tensor& in, Tape* tape) const {
-  if (tape == nullptr) {
-    at::NoGradGuard no_gradient;
-    return Forward(weights, in);
-  }
-  at::AutoGradMode with_gradient(true);
-  std::vector<at::Tensor> leaves;
-  for (const at::Tensor& w : weights) leaves.push_back(Leaf(w));
-  const at::Tensor x = Leaf(in);
-  const at::Tensor mu = Forward(leaves, x);
-  tape->saved = {mu, x};
-  tape->saved.insert(tape->saved.end(), leaves.begin(), leaves.end());
-  return mu.detach();
-}
-
-at::Tensor TransformerBlock::Credit(LayerWeights, const Tape& tape, const at::Tensor& error,
-                                    bool want_input, LayerWeights gradient) const {
-  std::vector<at::Tensor> wanted;
-  if (want_input) wanted.push_back(tape.saved[1]);
-  if (!gradient.empty()) wanted.insert(wanted.end(), tape.saved.begin() + 2, tape.saved.end());
-  if (wanted.empty()) return {};
-  at::AutoGradMode with_gradient(true);
-  const std::vector<at::Tensor> found =
-      torch::autograd::grad({tape.saved[0]}, wanted, {error}, /*retain_graph=*/true);
-  at::NoGradGuard no_gradient;
-  for (size_t i = 0; i < gradient.size(); ++i) gradient[i].add_(found[i + (want_input ? 1 : 0)]);
-  return want_input ? found[0] : at::Tensor();
 }
 
 }  // namespace longhaul::pcn

@@ -4,7 +4,7 @@
 // Thread rule: as Layer.
 #pragma once
 
-#include "pcn/rules/layer.h"
+#include "pcn/rules/autograd_layer.h"
 
 namespace longhaul::pcn {
 
@@ -32,16 +32,13 @@ struct TransformerBlockOptions {
 };
 
 // x + attention(norm(x)), then + mlp(norm(.)): causal attention, RMS norms, GELU, no biases.
-class TransformerBlock final : public Layer {
+class TransformerBlock final : public AutogradLayer {
  public:
   explicit TransformerBlock(const TransformerBlockOptions& options);
   std::vector<ParameterSpec> Parameters() const override;
-  at::Tensor Predict(LayerWeights weights, const at::Tensor& in, Tape* tape) const override;
-  at::Tensor Credit(LayerWeights weights, const Tape& tape, const at::Tensor& error,
-                    bool want_input, LayerWeights gradient) const override;
 
  private:
-  at::Tensor Forward(LayerWeights weights, const at::Tensor& x) const;
+  at::Tensor Forward(LayerWeights weights, const at::Tensor& x) const override;
   TransformerBlockOptions options_;
 };
 
