@@ -14,11 +14,14 @@ namespace {
 constexpr size_t kMaxFileBytes = size_t{1} << 30;
 constexpr size_t kIdxImagesHeader = 16, kIdxLabelsHeader = 8;
 
+struct ClosePipe {
+  void operator()(FILE* pipe) const { ::pclose(pipe); }
+};
+
 absl::StatusOr<std::string> Unpack(const std::string& path) {
   if (!std::filesystem::exists(path)) return absl::NotFoundError("no file " + path);
   if (path.find('\'') != std::string::npos) return absl::InvalidArgumentError("a quote in a path");
-  const std::unique_ptr<FILE, int (*)(FILE*)> pipe(
-      ::popen(("gzip -dc '" + path + "'").c_str(), "r"), ::pclose);
+  const std::unique_ptr<FILE, ClosePipe> pipe(::popen(("gzip -dc '" + path + "'").c_str(), "r"));
   if (pipe == nullptr) return absl::UnavailableError("cannot start gzip");
   std::string bytes;
   char block[1 << 16];

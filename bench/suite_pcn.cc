@@ -20,7 +20,7 @@ void AddPcn(CLI::App& app, Bench& bench) {
   CLI::App* suite =
       AddSuite(app, bench, "pcn", "Predictive coding: oracles, accuracy, staleness, drift, speed");
   suite->add_option("--suite", *name, "oracles, accuracy, relay, drift or speed")
-      ->check(CLI::IsMember(kSuites))
+      ->check(CLI::IsMember({"oracles", "accuracy", "relay", "drift", "speed"}))
       ->capture_default_str();
   suite->add_option("--images", plan->images,
                     "folder with IDX digits and CIFAR (generated digits when absent)");

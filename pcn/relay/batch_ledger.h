@@ -12,7 +12,7 @@
 namespace longhaul::pcn {
 
 enum class Discard {
-  kExpired,    // no credit, and no answer
+  kExpired,    // no credit or label, and no answer
   kGone,       // the stage above gave it up
   kStale,      // the credit came too late to be believed
   kNotFinite,  // a state, credit or gradient was not finite

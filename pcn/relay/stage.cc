@@ -181,7 +181,21 @@ void Stage::RaiseEpoch(uint32_t stage, uint64_t epoch, uint64_t now) {
   }
 }
 
+// The last stage waits for labels as long as the first one waits for credit.
+void Stage::ExpireUnlabelled(uint64_t now) {
+  std::vector<uint64_t> expired;
+  const uint64_t patience = 3 * uint64_t{options_.stages} * options_.hop_ticks;
+  for (auto m = mailbox_.First(MessageKind::kStateUp); m;
+       m = mailbox_.First(MessageKind::kStateUp, *m + 1)) {
+    if (labels_.count(*m) > 0) continue;
+    const auto [deadline, is_new] = unlabelled_.emplace(*m, now + patience);
+    if (!is_new && deadline->second <= now) expired.push_back(*m);
+  }
+  for (uint64_t m : expired) GiveUp(m, Discard::kExpired);
+}
+
 void Stage::OnTick(uint64_t now) {
+  if (is_top()) ExpireUnlabelled(now);
   std::vector<uint64_t> expired;
   for (auto& [m, w] : waiting_) {
     if (w.deadline > now || mailbox_.Find(MessageKind::kCreditDown, m) != nullptr) continue;
@@ -295,6 +309,7 @@ bool Stage::IsDecided(uint64_t micro_batch) const {
 void Stage::Decide(uint64_t micro_batch) {
   waiting_.erase(micro_batch);
   labels_.erase(micro_batch);
+  unlabelled_.erase(micro_batch);
   mailbox_.Drop(micro_batch);
   decided_.insert(micro_batch);
   while (decided_.size() > kRemembered) {

@@ -125,6 +125,7 @@ class Stage {
   void OnQuery(const Message& message);
   void OnAnswer(const Message& message, uint64_t now);
   void RaiseEpoch(uint32_t stage, uint64_t epoch, uint64_t now);
+  void ExpireUnlabelled(uint64_t now);
   void SendStateAgain(uint64_t micro_batch, uint64_t now);
   std::optional<Work> CreditWork();
   std::optional<Work> NewWork();
@@ -137,6 +138,7 @@ class Stage {
   bool superseded_ = false;
   Mailbox mailbox_;
   std::map<uint64_t, Payload> labels_;
+  std::map<uint64_t, uint64_t> unlabelled_;  // states at the top: until when
   std::map<uint64_t, Waiting> waiting_;
   std::optional<Work> current_;
   std::map<uint64_t, Payload> credits_sent_;  // the latest, to be sent again on request

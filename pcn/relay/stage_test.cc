@@ -106,6 +106,16 @@ TEST(Stage, TheTopNeedsStateAndLabel) {
   EXPECT_EQ(Kinds(stage), Said{MessageKind::kCreditDown});
 }
 
+TEST(Stage, ALabelThatDoesNotComeIsGivenUp) {
+  Stage stage({.stage = 1, .stages = 2, .hop_ticks = 10});
+  stage.OnMessage(StateUp(0), 0);
+  for (uint64_t now = 1; now <= 60; ++now) stage.OnTick(now);
+  EXPECT_EQ(stage.ledger().open(), 1u);
+  stage.OnTick(61);
+  EXPECT_EQ(stage.ledger().discarded(Discard::kExpired), 1u);
+  EXPECT_EQ(Kinds(stage), Said{MessageKind::kGone});
+}
+
 TEST(Stage, RateFallsWithTheGapAndEndsAtTheLimit) {
   StageOptions options = Middle();
   options.max_in_flight = 8;

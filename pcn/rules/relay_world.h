@@ -3,8 +3,8 @@
 // to training is measured here; only the transport is not real.
 //
 // In a tick every stage takes what arrived, pulls back at most one credit and predicts at most one
-// new micro-batch. With K stages, link delay d and room for all, stage k (from 0) works
-// 2 (K - 1 - k) (d + 1) updates after its forward pass.
+// new micro-batch. With K stages, link delay d and room for all, stage k (from 0) gets a
+// credit 2 (K - 1 - k) (d + 1) ticks after its forward pass, with one update fewer in between.
 //
 // Thread rule: one thread. Deterministic for its options.
 #pragma once

@@ -191,8 +191,8 @@ TEST(Relay, GapsAreThoseOfTheSchedule) {
     auto world = MakeWorld(Pipelined(delay));
     EXPECT_LT(LossAfter(*world, 400), 0.1);
     for (size_t k = 0; k < 4; ++k) {
-      const uint64_t expected = 2 * (3 - k) * (delay + 1);
-      EXPECT_EQ(world->stage(k).gaps().Percentile(0.5), k == 3 ? 0 : expected) << k;
+      const uint64_t ticks = 2 * (3 - k) * (delay + 1);
+      EXPECT_EQ(world->stage(k).gaps().Percentile(0.5), k == 3 ? 0 : ticks - 1) << k;
       EXPECT_EQ(world->totals(k).trained, 400u);
     }
   }
