@@ -50,6 +50,7 @@ int Main(int argc, char** argv) {
   AddJournal(app, bench);
   AddData(app, bench);
   AddPlan(app, bench);
+  AddPcn(app, bench);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {

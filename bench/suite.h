@@ -68,5 +68,6 @@ void AddMemory(CLI::App& app, Bench& bench);
 void AddLearning(CLI::App& app, Bench& bench);
 void AddCore(CLI::App& app, Bench& bench);
 void AddJournal(CLI::App& app, Bench& bench);
+void AddPcn(CLI::App& app, Bench& bench);
 
 }  // namespace longhaul

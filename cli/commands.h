@@ -26,6 +26,7 @@ void AddDoctor(CLI::App& app, Command& command);
 void AddInvite(CLI::App& app, Command& command);
 void AddJoin(CLI::App& app, Command& command);
 void AddPlan(CLI::App& app, Command& command);
+void AddPcn(CLI::App& app, Command& command);
 void AddStatus(CLI::App& app, Command& command);
 void AddWan(CLI::App& app, Command& command);
 

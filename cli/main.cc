@@ -44,6 +44,7 @@ int Main(int argc, char** argv) {
   AddPlan(app, command);
   AddDoctor(app, command);
   AddWan(app, command);
+  AddPcn(app, command);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {

@@ -22,5 +22,7 @@ std::string BackendName();  // "longhaul-worker"
 absl::StatusOr<std::string> DescribeBackend(const BackendOptions& options);
 // Fills toy, load_data and make_trainer.
 void UseBackend(const BackendOptions& options, WorkerService::Options& service);
+// `PROGRAM pcn-doctor ...`: argv[0] is the subcommand. Returns the exit code.
+int RunPcnDoctor(int argc, char** argv);
 
 }  // namespace longhaul

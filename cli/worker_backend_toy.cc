@@ -1,6 +1,8 @@
 #include <chrono>
+#include <cstdio>
 #include <thread>
 
+#include "cli/exit_codes.h"
 #include "cli/worker_backend.h"
 #include "worker/toy_trainer.h"
 
@@ -21,6 +23,11 @@ void UseBackend(const BackendOptions&, WorkerService::Options& service) {
     if (step.count() > 0) options.wait = [step] { std::this_thread::sleep_for(step); };
     return MakeToyTrainer(options);
   };
+}
+
+int RunPcnDoctor(int, char**) {
+  std::fputs("predictive coding needs longhaul-worker: the toy has no network\n", stderr);
+  return kExitFailure;
 }
 
 }  // namespace longhaul

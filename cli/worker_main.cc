@@ -139,6 +139,7 @@ int Finish(const absl::StatusOr<WorkerService::Outcome>& outcome) {
 }
 
 int Main(int argc, char** argv) {
+  if (argc > 1 && std::string(argv[1]) == "pcn-doctor") return RunPcnDoctor(argc - 1, argv + 1);
   Arguments args;
   CLI::App app("Join a Longhaul run and train until it is over.", BackendName());
   app.set_version_flag("--version", BackendName() + " " LONGHAUL_VERSION);
