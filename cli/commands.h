@@ -25,5 +25,6 @@ void AddDoctor(CLI::App& app, Command& command);
 void AddInvite(CLI::App& app, Command& command);
 void AddJoin(CLI::App& app, Command& command);
 void AddStatus(CLI::App& app, Command& command);
+void AddWan(CLI::App& app, Command& command);
 
 }  // namespace longhaul

@@ -41,6 +41,7 @@ int Main(int argc, char** argv) {
   AddJoin(app, command);
   AddStatus(app, command);
   AddDoctor(app, command);
+  AddWan(app, command);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {

@@ -1,0 +1,11 @@
+// The subcommands of `longhaul wan`.
+#pragma once
+
+namespace CLI {
+class App;
+}
+
+namespace longhaul {
+struct Command;
+void AddWanExec(CLI::App& wan, Command& command);
+}  // namespace longhaul
