@@ -8,4 +8,5 @@ class App;
 namespace longhaul {
 struct Command;
 void AddWanExec(CLI::App& wan, Command& command);
+void AddWanRun(CLI::App& wan, Command& command);
 }  // namespace longhaul

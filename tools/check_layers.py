@@ -47,7 +47,7 @@ FENCES = [
     (r"CLI/", {"cli", "wan"}),
     (r"toml\+\+|toml\.hpp", {"cli", "wan"}),
     (r"spdlog/|fmt/", {"common"}),
-    (r"nlohmann/", {"model", "coordinator", "cli"}),
+    (r"nlohmann/", {"model", "coordinator", "cli", "wan"}),
     (r"httplib\.h", {"coordinator", "cli"}),
     (r"prometheus/", {"coordinator"}),
     (r"sodium(\.h|/)", {"common", "transport", "data", "cli"}),

@@ -90,6 +90,11 @@ bool Assertion::HoldsFor(double value) const {
   return false;
 }
 
+bool Scenario::Configures(std::string_view key) const {
+  return std::any_of(run_config.begin(), run_config.end(),
+                     [&](const auto& entry) { return entry.first == key; });
+}
+
 std::optional<uint32_t> Scenario::FindNode(std::string_view name) const {
   for (uint32_t i = 0; i < nodes.size(); ++i) {
     if (nodes[i].name == name) return i;

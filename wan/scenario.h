@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
 #include "absl/status/statusor.h"
@@ -100,8 +101,10 @@ struct Scenario {
   std::vector<Incident> incidents;
   std::vector<Assertion> assertions;
   uint32_t coordinator = 0;  // the node that runs it; the others are workers
-  std::string run_toml;      // keys of run.toml that the file sets
+  std::vector<std::pair<std::string, std::string>>
+      run_config;  // keys of run.toml: section.key, value
 
+  bool Configures(std::string_view key) const;  // in run_config
   std::optional<uint32_t> FindNode(std::string_view name) const;
   // Access links and bottlenecks for the emulator.
   std::vector<HostShape> HostShapes() const;

@@ -7,7 +7,6 @@
 #include <cmath>
 #include <limits>
 #include <set>
-#include <sstream>
 
 #include "absl/strings/str_cat.h"
 #include "cli/config.h"
@@ -178,6 +177,7 @@ class Parser {
   void ReadTarget(Reader& reader, Incident* incident);
   void ReadRun(const toml::table& table);
   void ReadConfig(const toml::table& table);
+  void ReadConfigSection(const std::string& section, const toml::table& table);
   void ReadAssert(const toml::table& table);
   void ReadAssertion(const std::string& metric, const toml::node& node);
   bool IsFree(const std::string& name) const;
@@ -382,27 +382,48 @@ void Parser::ReadRun(const toml::table& table) {
 
 // The lab decides about addresses and folders; everything else is as in run.toml.
 void Parser::ReadConfig(const toml::table& table) {
-  std::vector<std::string> names;
-  for (const ConfigKey& key : ConfigKeys()) names.push_back(key.FullName());
   for (const auto& [section, node] : table) {
-    const toml::table* keys = node.as_table();
-    if (!keys) problems_.Add(section.source(), "must be a table: [run.config.SECTION]");
-    for (auto it = keys ? keys->begin() : toml::table::const_iterator{}; keys && it != keys->end();
-         ++it) {
-      const std::string name =
-          absl::StrCat(std::string(section.str()), ".", std::string(it->first.str()));
-      if (!FindConfigKey(section.str(), it->first.str())) {
-        problems_.Add(it->first.source(),
-                      "there is no key \"" + name + "\"" + DidYouMean(name, names));
-      } else if (section.str() == "network" || name == "run.output_dir") {
-        problems_.Add(it->first.source(), name + " is set by the lab");
-      }
+    if (const toml::table* keys = node.as_table()) {
+      ReadConfigSection(std::string(section.str()), *keys);
+    } else {
+      problems_.Add(section.source(), "must be a table: [run.config.SECTION]");
     }
   }
-  std::ostringstream text;
-  text << toml::toml_formatter(
-      table, toml::toml_formatter::default_flags & ~toml::format_flags::indent_sub_tables);
-  scenario_.run_toml = text.str();
+}
+
+std::optional<ConfigValue> ConfigValueOf(const toml::node& node) {
+  if (const auto text = node.value_exact<std::string>()) return *text;
+  if (const auto number = node.value_exact<int64_t>()) return *number;
+  if (const auto number = node.value_exact<double>()) return *number;
+  if (const auto flag = node.value_exact<bool>()) return *flag;
+  return std::nullopt;
+}
+
+std::string PlainText(const ConfigValue& value) {
+  const auto* text = std::get_if<std::string>(&value);
+  return text ? *text : ValueToToml(value);
+}
+
+void Parser::ReadConfigSection(const std::string& section, const toml::table& table) {
+  std::vector<std::string> names;
+  for (const ConfigKey& key : ConfigKeys()) names.push_back(key.FullName());
+  for (const auto& [name, node] : table) {
+    const std::string full = absl::StrCat(section, ".", std::string(name.str()));
+    const ConfigKey* key = FindConfigKey(section, name.str());
+    std::optional<ConfigValue> value = ConfigValueOf(node);
+    if (key && value && std::holds_alternative<RealNumber>(key->rule)) {
+      if (const auto* whole = std::get_if<int64_t>(&*value)) value = static_cast<double>(*whole);
+    }
+    if (!key) {
+      problems_.Add(name.source(), "there is no key \"" + full + "\"" + DidYouMean(full, names));
+    } else if (section == "network" || full == "run.output_dir") {
+      problems_.Add(name.source(), full + " is set by the lab");
+    } else if (!value || !ValueProblem(*key, *value).empty()) {
+      problems_.Add(node.source(), full + " must be " + DescribeRule(key->rule));
+    } else {
+      scenario_.run_config.emplace_back(full, PlainText(*value));
+    }
+  }
 }
 
 void Parser::ReadAssert(const toml::table& table) {

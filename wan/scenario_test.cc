@@ -128,8 +128,11 @@ train.learning_rate = 0.5
 data.train = "wheel"
 )");
   EXPECT_EQ(s.coordinator, 1u);
-  EXPECT_THAT(s.run_toml, HasSubstr("rounds = 6"));
-  EXPECT_THAT(s.run_toml, HasSubstr("learning_rate = 0.5"));
+  EXPECT_THAT(s.run_config,
+              testing::UnorderedElementsAre(testing::Pair("run.rounds", "6"),
+                                            testing::Pair("data.train", "wheel"),
+                                            testing::Pair("train.learning_rate", "0.5")));
+  EXPECT_TRUE(s.Configures("data.train"));
 }
 
 TEST(ScenarioTest, EveryMistakeIsNamedWithItsLine) {
@@ -148,6 +151,7 @@ at_s = 1
 [run.config]
 run.round = 3
 network.listen = "1.2.3.4:5"
+run.rounds = 0.5
 [assert]
 final_los = "< 3"
 rounds = "more"
@@ -159,9 +163,10 @@ rounds = "more"
   EXPECT_THAT(problem, HasSubstr("s.toml:8: node.loss_percent must be a number from 0 to 99"));
   EXPECT_THAT(problem, HasSubstr("s.toml:9: an event needs a target; there is no \"c\""));
   EXPECT_THAT(problem, HasSubstr("s.toml:14: there is no key \"run.round\"; did you mean"));
+  EXPECT_THAT(problem, HasSubstr("s.toml:16: run.rounds must be a whole number from"));
   EXPECT_THAT(problem, HasSubstr("s.toml:15: network.listen is set by the lab"));
-  EXPECT_THAT(problem, HasSubstr("s.toml:17: there is no metric \"final_los\"; did you mean"));
-  EXPECT_THAT(problem, HasSubstr("s.toml:18: rounds must be a comparison"));
+  EXPECT_THAT(problem, HasSubstr("s.toml:18: there is no metric \"final_los\"; did you mean"));
+  EXPECT_THAT(problem, HasSubstr("s.toml:19: rounds must be a comparison"));
 }
 
 TEST(ScenarioTest, RefusesWhatMakesNoNetwork) {

@@ -48,6 +48,7 @@ class TunEmulator : public Emulator {
   void ReadDevice(uint32_t host);
   void DeliverDue();
   void Deliver(const Network::Delivery& delivery, Duration now);
+  void ForgetLateness() { live_.worst_late = Duration(0), live_.deliveries = live_.late_1ms = 0; }
   void Note(Duration late) { live_.worst_late = std::max(live_.worst_late, late); }
   void ApplyChanges();
   void Publish(Duration now);
@@ -120,7 +121,7 @@ void TunEmulator::Run() {
   while (!stop_) {
     Wait();
     const Duration begin = Now();
-    if (reset_lateness_.exchange(false)) live_.worst_late = Duration(0);
+    if (reset_lateness_.exchange(false)) ForgetLateness();
     for (uint32_t host : readable_) ReadDevice(host);
     DeliverDue();
     const Duration end = Now();

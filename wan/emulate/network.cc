@@ -42,13 +42,14 @@ Duration Link::SpanOf(const Parcel& parcel) const {
 
 // Sending may have begun before now: when the first segment was there, and so that the last one can
 // follow without a gap, and not before the medium was free.
-Link::Admission Link::Admit(Duration now, const Parcel& parcel) {
+Link::Admission Link::Admit(Duration now, const Parcel& parcel, bool endless_queue) {
   const Duration one = Serialise(parcel.segment_bytes);
   const Duration all = Serialise(parcel.wire_bytes);
   const Duration waiting = Waiting(now);
-  if (waiting > shape_.queue) return {};
+  const Duration queue = endless_queue ? Duration::max() / 2 : shape_.queue;
+  if (waiting > queue) return {};
   const auto room =
-      static_cast<uint64_t>(one.count() > 0 ? 1 + (shape_.queue - waiting) / one : parcel.segments);
+      static_cast<uint64_t>(one.count() > 0 ? 1 + (queue - waiting) / one : parcel.segments);
   Admission out;
   out.fits = static_cast<uint32_t>(std::min<uint64_t>(parcel.segments, room));
   const Duration sending = out.fits == parcel.segments ? all : one * out.fits;
@@ -72,8 +73,8 @@ void Link::DrawLosses(uint32_t segments, std::vector<bool>* survives) {
 }
 
 Network::Network(const std::vector<HostShape>& hosts,
-                 const std::vector<BottleneckShape>& bottlenecks, uint64_t seed)
-    : host_count_(static_cast<uint32_t>(hosts.size())) {
+                 const std::vector<BottleneckShape>& bottlenecks, uint64_t seed, Overload overload)
+    : host_count_(static_cast<uint32_t>(hosts.size())), overload_(overload) {
   std::vector<std::shared_ptr<Duration>> media;
   for (const HostShape& host : hosts) {
     media.push_back(host.half_duplex ? std::make_shared<Duration>(0) : nullptr);
@@ -127,13 +128,14 @@ void Network::Send(Duration now, Parcel parcel) {
 
 // Through one link: queue, losses, delay. Every run of surviving segments goes on as one parcel.
 void Network::Pass(Duration now, uint32_t stage, std::unique_ptr<Parcel> parcel) {
-  Link& link = links_[WayOf(*parcel)[stage]];
+  Link& link = links_[WayOf(parcel->from, parcel->to)[stage]];
   LinkCounters& counters = link.counters();
-  if (link.down()) {
+  const bool wait = overload_ == Overload::kWait;
+  if (link.down() && !wait) {
     counters.losses += parcel->segments;
     return;
   }
-  const Link::Admission admission = link.Admit(now, *parcel);
+  const Link::Admission admission = link.Admit(now, *parcel, wait);
   counters.queue_drops += parcel->segments - admission.fits;
   link.DrawLosses(admission.fits, &survives_);
   for (uint32_t first = 0; first < admission.fits;) {
@@ -166,7 +168,8 @@ std::optional<Network::Delivery> Network::Receive(Duration now) {
     std::pop_heap(events_.begin(), events_.end(), Later);
     Event event = std::move(events_.back());
     events_.pop_back();
-    if (event.stage == WayOf(*event.parcel).size()) return {{std::move(*event.parcel), event.due}};
+    const std::vector<uint32_t>& way = WayOf(event.parcel->from, event.parcel->to);
+    if (event.stage == way.size()) return {{std::move(*event.parcel), event.due}};
     Pass(event.due, event.stage, std::move(event.parcel));
   }
   return std::nullopt;

@@ -50,7 +50,7 @@ class Link {
     uint32_t fits = 0;
     Duration out{0};
   };
-  Admission Admit(Duration now, const Parcel& parcel);
+  Admission Admit(Duration now, const Parcel& parcel, bool endless_queue = false);
   // From the first to the last segment of the parcel at this link's rate.
   Duration SpanOf(const Parcel& parcel) const;
   // How long a parcel would wait that arrives now.
@@ -101,8 +101,11 @@ class Network {
     Duration due{0};
   };
 
+  enum class Overload { kDrop, kWait };
+  // kWait: queues have no end and links that are down let through what has been sent already; the
+  // caller looks before it sends.
   Network(const std::vector<HostShape>& hosts, const std::vector<BottleneckShape>& bottlenecks,
-          uint64_t seed);
+          uint64_t seed, Overload overload = Overload::kDrop);
 
   // `parcel.from` and `.to` must be hosts. Where it is split by losses and drops, the rest goes on.
   void Send(Duration now, Parcel parcel);
@@ -118,6 +121,10 @@ class Network {
   Link& inward(uint32_t bottleneck) { return links_[2 * host_count_ + 2 * bottleneck + 1]; }
   const std::vector<Link>& links() const { return links_; }
   size_t parcels() const { return events_.size(); }
+  // Links from a to b, as indices into links().
+  const std::vector<uint32_t>& WayOf(uint32_t from, uint32_t to) const {
+    return ways_[size_t{from} * host_count_ + to];
+  }
 
  private:
   struct Event {
@@ -127,14 +134,12 @@ class Network {
     std::unique_ptr<Parcel> parcel;
   };
   static bool Later(const Event& a, const Event& b);
-  const std::vector<uint32_t>& WayOf(const Parcel& p) const {
-    return ways_[size_t{p.from} * host_count_ + p.to];
-  }
   void MakeWays();
   void Pass(Duration now, uint32_t stage, std::unique_ptr<Parcel> parcel);
   void Push(Duration due, uint32_t stage, std::unique_ptr<Parcel> parcel);
 
   uint32_t host_count_;
+  Overload overload_;
   std::vector<std::vector<bool>> members_;   // per bottleneck, by host
   std::vector<Link> links_;                  // up, down, then pairs of outward, inward
   std::vector<std::vector<uint32_t>> ways_;  // links from a to b
