@@ -34,6 +34,7 @@ class RunWorld {
   virtual void Apply(const Schedule::Step& step) = 0;
   virtual void ResetLateness() = 0;
   virtual EmulatorReport report() const = 0;
+  virtual bool EmulatesPackets() const = 0;
 };
 
 // tun: only inside RunInLab. relay: anywhere.
@@ -50,6 +51,7 @@ struct RunOutcome {
     Assertion assertion;
     double value = 0;  // NaN: this run has no such number
     bool holds = false;
+    bool skipped = false;  // about packets, which this tier does not emulate
   };
   bool finished = false;  // the coordinator ended by itself, with success
   std::string problem;    // why not
@@ -58,7 +60,7 @@ struct RunOutcome {
   EmulatorReport network;
   double elapsed_s = 0;
   bool valid() const { return network.valid(); }
-  bool passed() const;  // finished and every assertion holds
+  bool passed() const;  // finished, and every assertion that was not skipped holds
 };
 
 // Starts everything, follows the schedule, stops everything. Returns early when `stop` is set

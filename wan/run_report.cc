@@ -53,6 +53,7 @@ std::string Escaped(const std::string& text) {
 struct Case {
   std::string name;
   std::string failure;  // "" = passed
+  bool skipped = false;
 };
 
 std::vector<Case> CasesOf(const RunOutcome& outcome) {
@@ -64,9 +65,11 @@ std::vector<Case> CasesOf(const RunOutcome& outcome) {
                                                      WorstLateMs(outcome))});
   for (const RunOutcome::Check& check : outcome.checks) {
     cases.push_back({check.assertion.text,
-                     check.holds ? ""
-                                 : absl::StrCat(check.assertion.place, ": ", check.assertion.metric,
-                                                " is ", Value(check.value))});
+                     check.holds || check.skipped
+                         ? ""
+                         : absl::StrCat(check.assertion.place, ": ", check.assertion.metric, " is ",
+                                        Value(check.value)),
+                     check.skipped});
   }
   return cases;
 }
@@ -79,8 +82,9 @@ std::string FormatOutcome(const Scenario& scenario, Tier tier, const RunOutcome&
   std::string out = absl::StrCat("\n", metrics.ToString(), "\n");
   absl::StrAppend(&out, FormatNetwork(scenario, outcome.network), "\n");
   for (const RunOutcome::Check& check : outcome.checks) {
-    absl::StrAppend(&out, check.holds ? "holds   " : "FAILS   ", check.assertion.text, "   (",
-                    Value(check.value), ", ", check.assertion.place, ")\n");
+    const char* verdict = check.skipped ? "skipped " : check.holds ? "holds   " : "FAILS   ";
+    absl::StrAppend(&out, verdict, check.assertion.text, "   (", Value(check.value), ", ",
+                    check.assertion.place, ")\n");
   }
   const char* verdict = !outcome.passed() ? "FAILED" : outcome.valid() ? "passed" : "INVALID";
   absl::StrAppend(&out, verdict, "  ", NameOf(scenario), "  tier ", TierName(tier),
@@ -98,7 +102,8 @@ std::string OutcomeJson(const Scenario& scenario, Tier tier, const RunOutcome& o
     checks.push_back(Json{{"text", check.assertion.text},
                           {"place", check.assertion.place},
                           {"value", number(check.value)},
-                          {"holds", check.holds}});
+                          {"holds", check.holds},
+                          {"skipped", check.skipped}});
   }
   Json links = Json::array();
   for (const LinkCounters& link : outcome.network.links) {
@@ -129,7 +134,7 @@ std::string OutcomeJunit(const Scenario& scenario, Tier tier, const RunOutcome& 
                     "\" name=\"", Escaped(c.name), "\" time=\"",
                     absl::StrFormat("%.3f", &c == &cases[0] ? outcome.elapsed_s : 0.0), "\"");
     if (c.failure.empty()) {
-      absl::StrAppend(&body, "/>\n");
+      absl::StrAppend(&body, c.skipped ? "><skipped/></testcase>\n" : "/>\n");
       continue;
     }
     ++failures;

@@ -12,8 +12,8 @@ namespace longhaul::wan {
 std::string FormatOutcome(const Scenario& scenario, Tier tier, const RunOutcome& outcome);
 
 // {"scenario", "tier", "passed", "valid", "problem", "elapsed_seconds", "worst_late_ms", "metrics",
-// "checks": [{"text", "place", "value", "holds"}], "links": [...]}, one line. Numbers that were not
-// measured are null.
+// "checks": [{"text", "place", "value", "holds", "skipped"}], "links": [...]}, one line. Numbers
+// that were not measured are null.
 std::string OutcomeJson(const Scenario& scenario, Tier tier, const RunOutcome& outcome);
 
 // A JUnit test suite: a case for the run itself, one for the emulator's lateness, and one per

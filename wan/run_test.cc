@@ -65,6 +65,14 @@ TEST(RunTest, JsonTellsWhatWasNotMeasured) {
   EXPECT_THAT(json, HasSubstr("\"value\":null,\"holds\":false"));
 }
 
+TEST(RunTest, SkippedAssertionsDoNotFail) {
+  RunOutcome outcome = Failed();
+  EXPECT_FALSE(outcome.passed());
+  for (RunOutcome::Check& check : outcome.checks) check.skipped = true;
+  EXPECT_TRUE(outcome.passed());
+  EXPECT_THAT(OutcomeJunit(Scenario{}, Tier::kRelay, outcome), HasSubstr("<skipped/>"));
+}
+
 TEST(RunTest, LateEmulatorMakesTheRunInvalid) {
   RunOutcome outcome;
   outcome.finished = true;

@@ -33,6 +33,7 @@ class TunWorld : public RunWorld {
   void Apply(const Schedule::Step& step) override { lab_->Apply(step); }
   void ResetLateness() override { lab_->ResetLateness(); }
   EmulatorReport report() const override { return lab_->report(); }
+  bool EmulatesPackets() const override { return true; }
 
  private:
   const uint32_t coordinator_;
@@ -73,6 +74,7 @@ class RelayWorld : public RunWorld {
   }
   void ResetLateness() override { relay_->ResetLateness(); }
   EmulatorReport report() const override { return relay_->report(); }
+  bool EmulatesPackets() const override { return false; }
 
  private:
   const Scenario scenario_;

@@ -67,11 +67,18 @@ const std::vector<Metric>& Metrics() {
       {"hash_mismatches", "of those, unequal"},
       {"killed", "programs killed by the schedule"},
       {"elapsed_seconds", "of the whole run"},
-      {"queue_drop_percent", "share of packets dropped by full queues (tier tun)"},
-      {"loss_percent", "share of packets lost on links (tier tun)"},
-      {"uplink_percent", "use of the busiest uplink while the run lasted (tier tun)"},
+      {"queue_drop_percent", "share of packets dropped by full queues (tier tun)", true},
+      {"loss_percent", "share of packets lost on links (tier tun)", true},
+      {"uplink_percent", "use of the busiest uplink while the run lasted"},
   };
   return metrics;
+}
+
+const Metric* FindMetric(std::string_view name) {
+  for (const Metric& metric : Metrics()) {
+    if (metric.name == name) return &metric;
+  }
+  return nullptr;
 }
 
 bool Assertion::HoldsFor(double value) const {

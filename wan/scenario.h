@@ -88,8 +88,10 @@ struct Assertion {
 struct Metric {
   const char* name;
   const char* help;
+  bool packets = false;  // needs a tier that emulates packets: tun
 };
 const std::vector<Metric>& Metrics();
+const Metric* FindMetric(std::string_view name);  // or null
 
 struct Scenario {
   std::string file;  // for messages
