@@ -34,17 +34,20 @@ int Main(int argc, char** argv) {
   app.footer(
       "Examples:\n  longhaul-bench trainer --quick\n"
       "  longhaul-bench trainer --eager-python /usr/bin/python3 --json trainer.json\n"
-      "  longhaul-bench memory");
+      "  longhaul-bench memory\n"
+      "  longhaul-bench wan --suite core --json wan.json");
   Bench bench;
   bench.program_folder = ProgramFolder();
   AddTrainer(app, bench);
   AddMemory(app, bench);
+  AddWan(app, bench);
+  AddWanPeer(app, bench);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
     return app.exit(e) == 0 ? kExitOk : kExitUsage;
   }
-  return Report(bench, bench.run());
+  return bench.program ? bench.program() : Report(bench, bench.run());
 }
 
 }  // namespace

@@ -49,7 +49,8 @@ double Median(std::vector<double> values);
 // ---- subcommands ----
 
 struct Bench {
-  std::function<std::vector<Result>()> run;  // of the subcommand that was chosen
+  std::function<std::vector<Result>()> run;  // of the subcommand that was chosen, or
+  std::function<int()> program;              // a helper program of a suite: the exit code
   std::string program_folder;                // where longhaul and the workers are
   bool quick = false;
   std::string json_file;
@@ -60,5 +61,7 @@ CLI::App* AddSuite(CLI::App& app, Bench& bench, const std::string& name, const s
 
 void AddTrainer(CLI::App& app, Bench& bench);
 void AddMemory(CLI::App& app, Bench& bench);
+void AddWan(CLI::App& app, Bench& bench);
+void AddWanPeer(CLI::App& app, Bench& bench);
 
 }  // namespace longhaul

@@ -54,7 +54,7 @@ FENCES = [
     (r"xxhash\.h|xxh3\.h", {"common"}),
     (r"(zstd|zdict)(_errors)?\.h", {"data"}),
     (r"unicode/|re2/|simdjson\.h", {"data"}),
-    (r"benchmark/", set()),
+    (r"benchmark/|gloo/", set()),
     (r"linux/|net/", {"wan", "transport"}),
     (r"absl/", {"*"}),
     (r"sys/|netinet/|arpa/|bits/", {"*"}),
