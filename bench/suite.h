@@ -50,7 +50,8 @@ double Median(std::vector<double> values);
 // ---- subcommands ----
 
 struct Bench {
-  std::function<std::vector<Result>()> run;  // of the subcommand that was chosen
+  std::function<std::vector<Result>()> run;  // of the subcommand that was chosen, or
+  std::function<int()> program;              // a helper program of a suite: the exit code
   std::string program_folder;                // where longhaul and the workers are
   bool quick = false;
   std::string json_file;
@@ -69,5 +70,7 @@ void AddLearning(CLI::App& app, Bench& bench);
 void AddCore(CLI::App& app, Bench& bench);
 void AddJournal(CLI::App& app, Bench& bench);
 void AddPcn(CLI::App& app, Bench& bench);
+void AddWan(CLI::App& app, Bench& bench);
+void AddWanPeer(CLI::App& app, Bench& bench);
 
 }  // namespace longhaul

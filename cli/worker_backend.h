@@ -14,6 +14,7 @@ struct BackendOptions {
   std::string device = "auto";
   uint32_t threads = 1;
   uint64_t memory_bytes = 0;      // what the trainer may take
+  uint32_t toy_step_ms = 0;       // longhaul-worker-toy: time of one step; 0: as the run says
   std::vector<std::string> data;  // files and folders that may hold the run's data
 };
 

@@ -14,12 +14,14 @@ absl::StatusOr<std::string> DescribeBackend(const BackendOptions&) {
   return std::string("closed-form toy trainer");
 }
 
-void UseBackend(const BackendOptions&, WorkerService::Options& service) {
+void UseBackend(const BackendOptions& backend, WorkerService::Options& service) {
   service.toy = true;
-  service.make_trainer = [](const RunConfig& config,
-                            uint64_t parameters) -> absl::StatusOr<std::unique_ptr<Trainer>> {
+  service.make_trainer = [own_step_ms = backend.toy_step_ms](
+                             const RunConfig& config,
+                             uint64_t parameters) -> absl::StatusOr<std::unique_ptr<Trainer>> {
     ToyOptions options{.parameters = parameters, .seed = config.run.seed};
-    const auto step = std::chrono::milliseconds(config.train.toy_step_ms);
+    const auto step =
+        std::chrono::milliseconds(own_step_ms > 0 ? own_step_ms : config.train.toy_step_ms);
     if (step.count() > 0) options.wait = [step] { std::this_thread::sleep_for(step); };
     return MakeToyTrainer(options);
   };

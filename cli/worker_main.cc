@@ -30,6 +30,7 @@ struct Arguments {
   WorkerFlags flags;
   std::string device = "auto";
   double give_up_s = 60;
+  uint32_t toy_step_ms = 0;
   bool verbose = false;
 };
 
@@ -93,7 +94,8 @@ absl::StatusOr<WorkerService::Outcome> Join(const Arguments& args) {
   o.uplink_bytes_per_s = static_cast<uint64_t>(settings.up_mbit * 1e6 / 8);
   o.give_up = Duration(static_cast<int64_t>(args.give_up_s * 1e9));
   o.say = [](const std::string& text) { LogInfo(text); };
-  const BackendOptions backend{args.device, o.threads, o.memory_bytes, settings.data};
+  const BackendOptions backend{args.device, o.threads, o.memory_bytes, args.toy_step_ms,
+                               settings.data};
   ASSIGN_OR_RETURN(std::string description, DescribeBackend(backend));
   LogInfo("joining " + invitation.addresses[0] + " with " + description + ", " +
           std::to_string(o.threads) + " threads");
@@ -121,6 +123,8 @@ void AddOptions(CLI::App& app, Arguments& args) {
   app.add_option("--home", args.home, "folder of identity and worker.toml");
   app.add_option("--config", args.worker_file, "this worker's own file (worker.toml)");
   app.add_option("--give-up", args.give_up_s, "seconds to try to join; 0 = for ever");
+  app.add_option("--toy-step-ms", args.toy_step_ms,
+                 "longhaul-worker-toy only: time of one step of this machine");
   app.add_flag("-v,--verbose", args.verbose, "log everything");
 }
 
