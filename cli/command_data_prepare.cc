@@ -93,7 +93,7 @@ class Watch {
         }) {}
 
   bool Show(const PrepareProgress& p) {
-    if (!first_ && p.bytes_done >= p.bytes_total) return !StopFlag();
+    if (!first_ && p.bytes_done >= p.bytes_total) return StopCount() == 0;
     const Duration elapsed = Clock::now() - start_;
     if (first_ && p.resumed && !quiet_) {
       std::fprintf(stderr, "going on where the last one stopped\n");
@@ -103,7 +103,7 @@ class Watch {
     absl::StrAppend(&text, "  ", p.shards, " shards");
     if (p.quarantined > 0) absl::StrAppend(&text, ", ", p.quarantined, " records refused");
     if (!quiet_) line_.Update({elapsed}, text);
-    return !StopFlag();
+    return StopCount() == 0;
   }
   void Clear() { line_.Clear(); }
   double Seconds() const { return std::chrono::duration<double>(Clock::now() - start_).count(); }
@@ -187,7 +187,7 @@ absl::Status Run(const Arguments& args) {
   PrepareOptions options = args.options;
   options.block_bytes = args.block_kib << 10;
   options.shard_bytes = uint64_t{args.shard_mib} << 20;
-  StopFlag();
+  StopCount();
   Watch watch(args.json);
   auto report = Prepare(inputs, *tokenizer, options, *out,
                         [&](const PrepareProgress& p) { return watch.Show(p); });

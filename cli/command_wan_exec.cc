@@ -92,7 +92,7 @@ class Execution {
         schedule_(scenario.incidents) {}
 
   int Run() {
-    const std::atomic<bool>& stop = StopFlag();
+    const std::atomic<int>& stop = StopCount();
     auto lab = wan::TunLab::Create(scenario_);
     if (!lab.ok()) return Fail(lab.status());
     lab_ = *std::move(lab);
@@ -129,7 +129,7 @@ class Execution {
     return command;
   }
 
-  absl::Status StartBackground(const std::atomic<bool>& stop) {
+  absl::Status StartBackground(const std::atomic<int>& stop) {
     for (const Background& b : background_) {
       HostCommand command;
       command.argv = {"sh", "-c", b.command};

@@ -90,7 +90,7 @@ int Report(const Arguments& args, const Scenario& scenario, Tier tier,
 
 int RunIn(const Arguments& args, const Scenario& scenario, Tier tier, const std::string& folder,
           const Command& command) {
-  const std::atomic<bool>& stop = StopFlag();
+  const std::atomic<int>& stop = StopCount();
   auto world = wan::MakeWorld(tier, scenario);
   if (!world.ok()) {
     LogError(std::string(world.status().message()));

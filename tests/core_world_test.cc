@@ -8,6 +8,7 @@
 #include <limits>
 
 #include "compression/codec.h"
+#include "proto/run_config.h"
 
 namespace longhaul {
 namespace {
@@ -35,13 +36,14 @@ const EnrolledWorker& WorkerNamed(const CoreWorld& world, const std::string& nam
 }
 
 TEST(CodedSize, IsTheSumOverTheChunks) {
-  for (const char* name : {"float32", "bf16", "int8", "int4", "int2"}) {
-    const Codec* codec = FindCodec(*CodecByName(name));
+  for (const char* name : {"float32", "bf16", "int8", "int4", "int2", "bit-budget"}) {
+    const SyncSection sync{.codec = name};
+    const auto codec = MakeCodec(*CodecSpecByName(sync.codec, sync.bits));
     for (uint64_t elements : {1ul, 100ul, 65'535ul, 65'536ul, 65'537ul, 1'000'003ul}) {
       ObjectSize sum;
       for (uint64_t done = 0; done < elements; done += 65'536, ++sum.chunks)
         sum.bytes += codec->EncodedBytes(std::min<uint64_t>(65'536, elements - done));
-      const ObjectSize size = CodedSize(name, elements);
+      const ObjectSize size = CodedSize(sync, elements);
       EXPECT_EQ(size.chunks, sum.chunks) << name << " " << elements;
       EXPECT_EQ(size.bytes, sum.bytes) << name << " " << elements;
     }

@@ -195,7 +195,9 @@ TEST(FloodTest, MemberCannotClaimToBeAnother) {
   ASSERT_TRUE(client.Handshake({"", ToHex(victim.public_key)}));
   client.SendPart("it was him", false);
   const auto in = lab.inbox.PopFor(kPatience);
-  if (in) EXPECT_EQ(in->user, member.public_key);
+  if (in) {
+    EXPECT_EQ(in->user, member.public_key);
+  }
 }
 
 // Members that open connections and dribble a byte now and then, for ever.

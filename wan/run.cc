@@ -90,7 +90,7 @@ class ScenarioRun {
         processes_(scenario.nodes.size()),
         listen_(world.ListenAddress()) {}
 
-  absl::StatusOr<RunOutcome> Run(const std::atomic<bool>& stop) {
+  absl::StatusOr<RunOutcome> Run(const std::atomic<int>& stop) {
     RETURN_IF_ERROR(StartCoordinator());
     RETURN_IF_ERROR(WaitForInvitation(stop));
     for (uint32_t node = 0; node < scenario_.nodes.size(); ++node) {
@@ -151,7 +151,7 @@ class ScenarioRun {
     return absl::OkStatus();
   }
 
-  absl::Status WaitForInvitation(const std::atomic<bool>& stop) {
+  absl::Status WaitForInvitation(const std::atomic<int>& stop) {
     const auto until = Clock::now() + kStartLimit;
     while (!stop && Clock::now() < until) {
       std::ifstream file(RunFolder() + "/invitation");
@@ -191,7 +191,7 @@ class ScenarioRun {
   Duration Now() const { return Clock::now() - begin_; }
 
   // Until the coordinator ends, the time is over, or somebody wants to stop.
-  void Follow(const std::atomic<bool>& stop, RunOutcome* out) {
+  void Follow(const std::atomic<int>& stop, RunOutcome* out) {
     while (!stop) {
       ReadPipes();
       for (const Schedule::Step& step : schedule_.Take(Now())) Do(step);
@@ -360,7 +360,7 @@ bool RunOutcome::passed() const {
 }
 
 absl::StatusOr<RunOutcome> RunScenario(const Scenario& scenario, RunWorld& world,
-                                       const RunOptions& options, const std::atomic<bool>& stop) {
+                                       const RunOptions& options, const std::atomic<int>& stop) {
   return ScenarioRun(scenario, world, options).Run(stop);
 }
 

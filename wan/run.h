@@ -66,7 +66,7 @@ struct RunOutcome {
 // Starts everything, follows the schedule, stops everything. Returns early when `stop` is set
 // (Cancelled). An error status: a program could not be started.
 absl::StatusOr<RunOutcome> RunScenario(const Scenario& scenario, RunWorld& world,
-                                       const RunOptions& options, const std::atomic<bool>& stop);
+                                       const RunOptions& options, const std::atomic<int>& stop);
 
 // The p-th percentile (0 to 100) by the nearest rank; NaN for none.
 double Percentile(std::vector<double> values, double p);
