@@ -176,6 +176,7 @@ bool RawCurveClient::Handshake(const Claims& claims) {
 }
 
 bool RawCurveClient::SendPart(std::string_view payload, bool more) {
+  if (cookie_.empty()) return false;  // never welcomed: there is no key to send with
   const std::string nonce = NextNonce();
   std::string box = Box(std::string(1, more ? '\1' : '\0') + std::string(payload),
                         "CurveZMQMESSAGEC" + nonce, server_transient_, transient_.secret);
