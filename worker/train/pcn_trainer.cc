@@ -170,7 +170,7 @@ class PcnTrainer::State {
         weights(ViewChain(s, table, Zeros())),
         gradient(ViewChain(s, table, Zeros())),
         sum(Zeros()),
-        optimizer(MakeAdamW(table, o.optimizer, weights.flat)),
+        optimizer(MakeInnerOptimizer(table, o.optimizer, weights.flat)),
         rule(std::move(credit_rule)) {}
 
   // A token's target is the next one; the last token of a sample has none.
@@ -287,7 +287,7 @@ class PcnTrainer::State {
     const double limit = options.optimizer.max_grad_norm;
     const double scale = limit / (norm + kClipEpsilon);
     if (limit > 0 && scale < 1) g.mul_(scale);
-    optimizer->Step(weights.flat, g, LearningRate(options.optimizer, step));
+    optimizer->Step(weights.flat, g, ScheduleFactor(options.optimizer, step));
   }
 
   pcn::SpectralGuard guard_{{}};
