@@ -43,7 +43,7 @@ void Code(Method& m, const std::string& up, double feedback) {
 
 // Few bits: no momentum, the length of the step restored, and a residual that decays more slowly.
 void Thin(Method& m, double bits, uint32_t inner_steps) {
-  Code(m, absl::StrCat("ref-deadzone:", bits), 0.97);
+  Code(m, absl::StrCat("bit-budget:", bits), 0.97);
   m.inner_steps = inner_steps;
   m.restore_norm = true;
   m.outer.lr = 1;
@@ -51,7 +51,7 @@ void Thin(Method& m, double bits, uint32_t inner_steps) {
 }
 
 void Sparse(Method& m) {
-  Code(m, "ref-topk:0.015625", 0.95);
+  Code(m, "top-k:0.15", 0.95);
   m.aggregation = Aggregation::kContributorMean;
   m.outer.lr = 1;
   m.momentum = 0;
@@ -71,7 +71,12 @@ std::vector<Method> Baselines() {
       Muon("dp-muon-coded",
            [&](Method& m) {
              every_step(m);
-             Code(m, "ref-deadzone:0.216", 1.0);
+             Code(m, "bit-budget:0.2", 1.0);
+           }),
+      Muon("dp-muon-thin",
+           [&](Method& m) {
+             every_step(m);
+             Code(m, "bit-budget:0.05", 1.0);
            }),
       AdamW("alone-adamw", alone),
       Muon("alone-muon", alone),
@@ -85,17 +90,18 @@ std::vector<Method> Rounds() {
       AdamW("diloco", same),
       Muon("muon", same),
       Muon("muon-int4", [](Method& m) { m.up = "int4"; }),
-      Muon("muon-2bit", [](Method& m) { Code(m, "int2", 0.9); }),
+      Muon("muon-2bit", [](Method& m) { Code(m, "bit-budget:2", 0.9); }),
       Muon("muon-2bit-down4",
            [](Method& m) {
-             Code(m, "int2", 0.9);
-             m.down = "int4";
+             Code(m, "bit-budget:2", 0.9);
+             m.down = "bit-budget:4";
              m.feedback_down = 0.9;
            }),
+      Muon("muon-int2", [](Method& m) { Code(m, "int2", 0.9); }),
       Muon("muon-e3m0", [](Method& m) { m.up = "ref-e3m0"; }),
-      Muon("muon-half-bit", [](Method& m) { Code(m, "ref-deadzone:0.5", 0.9); }),
-      Muon("thin-0.06", [](Method& m) { Thin(m, 0.25, 5); }),
-      Muon("thin-0.02", [](Method& m) { Thin(m, 0.15, 10); }),
+      Muon("muon-half-bit", [](Method& m) { Code(m, "bit-budget:0.5", 0.9); }),
+      Muon("thin-0.06", [](Method& m) { Thin(m, 0.29, 5); }),
+      Muon("thin-0.02", [](Method& m) { Thin(m, 0.19, 10); }),
       AdamW("sparseloco", Sparse),
       AdamW("streaming-adamw", Streaming),
       Muon("streaming-muon", Streaming),
@@ -115,12 +121,12 @@ std::vector<Method> Traps() {
             }),
       Muon("late-workers",
            [](Method& m) {
-             Code(m, "int2", 0.9);
+             Code(m, "bit-budget:2", 0.9);
              m.exclusion = Exclusion::kResidualAsBefore;
            }),
       Muon("trap-late-workers",
            [](Method& m) {
-             Code(m, "int2", 0.9);
+             Code(m, "bit-budget:2", 0.9);
              m.exclusion = Exclusion::kResidualKept;
            }),
   };
@@ -203,7 +209,7 @@ absl::Status ChangeMethod(const std::string& change, Method& m) {
   return absl::OkStatus();
 }
 
-// A codec's own parameter follows a colon, too: "up=ref-deadzone:0.5".
+// A codec's own parameter follows a colon, too: "up=bit-budget:0.5".
 std::vector<std::string> SplitChanges(const std::string& text) {
   std::vector<std::string> out;
   for (const std::string& part : std::vector<std::string>(absl::StrSplit(text, ':'))) {

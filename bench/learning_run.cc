@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "bench/learning_exchange.h"
+#include "cli/run_inputs.h"
 #include "common/status_macros.h"
 #include "model/parameter_table.h"
 #include "sync/error_feedback.h"
@@ -24,20 +25,6 @@ std::vector<TensorPlace> PlacesOf(const ParameterTable& table) {
   std::vector<TensorPlace> places;
   for (const Parameter& p : table.parameters) places.push_back({p.offset, p.elements, p.layer});
   return places;
-}
-
-// The table's tensors inside a fragment, in the fragment's own numbering.
-std::vector<CodedTensor> TensorsOf(const ParameterTable& table, const FragmentLayout& layout) {
-  std::vector<CodedTensor> tensors;
-  uint64_t at = 0;
-  for (const ParameterSpan& span : layout.spans) {
-    for (const Parameter& p : table.parameters) {
-      if (p.offset < span.offset || p.offset >= span.offset + span.count) continue;
-      tensors.push_back({at, p.elements, p.shape.size() == 2});
-      at += p.elements;
-    }
-  }
-  return tensors;
 }
 
 class Simulation {
@@ -128,23 +115,20 @@ class Simulation {
       std::vector<float> part(layout.elements);
       Gather(layout, initial, 0, part);
       ASSIGN_OR_RETURN(auto exchange,
-                       LearningExchange::Make(method_, workers_, TensorsOf(table_, layout), part));
+                       LearningExchange::Make(method_, workers_, TensorsIn(table_, layout), part));
       exchanges_.push_back(std::move(exchange));
       in_flight_.push_back(false);
     }
     if (method_.moments.empty()) return absl::OkStatus();
     const uint64_t moments = trainers_[0]->MomentElements();
-    ASSIGN_OR_RETURN(moment_coder_, MakeSpanCoder(method_.moments, {{0, moments, true}}));
+    ASSIGN_OR_RETURN(moment_coder_, MakeSpanCoder(method_.moments, {{0, moments}}));
     return absl::OkStatus();
   }
 
   absl::Status MakeGradientCoder() {
     if (!coded_gradients()) return absl::OkStatus();
-    std::vector<CodedTensor> tensors;
-    for (const Parameter& p : table_.parameters) {
-      tensors.push_back({p.offset, p.elements, p.shape.size() == 2});
-    }
-    ASSIGN_OR_RETURN(gradient_coder_, MakeSpanCoder(method_.up, std::move(tensors)));
+    const FragmentLayout whole = {{{0, table_.elements}}, table_.elements};
+    ASSIGN_OR_RETURN(gradient_coder_, MakeSpanCoder(method_.up, TensorsIn(table_, whole)));
     residuals_.assign(workers_, std::vector<float>(table_.elements));
     return absl::OkStatus();
   }

@@ -61,7 +61,7 @@ TEST(ReferenceCoders, FollowTheIndependentImplementation) {
   std::fill(in.begin() + 1000, in.begin() + 1256, 0.0f);
   for (const CoderValues& c : kCoders) {
     SCOPED_TRACE(c.name);
-    const auto coder = MakeSpanCoder(c.name, {{0, in.size(), true}});
+    const auto coder = MakeSpanCoder(c.name, {{0, in.size()}});
     ASSERT_TRUE(coder.ok()) << coder.status();
     const auto size = (*coder)->Code(in, out);
     ASSERT_TRUE(size.ok()) << size.status();

@@ -33,7 +33,7 @@ constexpr char kMuon[] = "dp-muon";
 struct Arguments {
   std::string tier = "smoke";
   std::vector<std::string> methods;
-  uint32_t seeds = 1;
+  uint32_t seeds = 1, first_seed = 1;
   uint32_t threads = std::max(1u, std::thread::hardware_concurrency());
   std::string plot_file;
 };
@@ -92,7 +92,7 @@ constexpr double kComputedParameters = 1e9, kComputedStepSeconds = 1.0;
 struct Summary {
   LearningMethod method;
   std::vector<double> losses;  // by seed
-  LearningOutcome first;       // of seed 1: bits and health
+  LearningOutcome first;       // of the first seed: bits and health
   bool same_state = true;
 };
 
@@ -180,7 +180,7 @@ class LearningSuite {
     const auto work = [&] {
       for (size_t i; (i = next++) < summaries_.size() * args_.seeds;) {
         Summary& s = summaries_[i % summaries_.size()];
-        const uint64_t seed = i / summaries_.size() + 1;
+        const uint64_t seed = i / summaries_.size() + args_.first_seed;
         const auto start = std::chrono::steady_clock::now();
         const auto outcome = RunLearning({tier_, s.method, seed}, text);
         const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
@@ -194,9 +194,9 @@ class LearningSuite {
         }
         std::fprintf(stderr, "%-28s seed %d  %.4f  %.0f s\n", s.method.name.c_str(),
                      static_cast<int>(seed), outcome->loss, took.count());
-        s.losses[seed - 1] = outcome->loss;
+        s.losses[seed - args_.first_seed] = outcome->loss;
         s.same_state = s.same_state && outcome->same_state;
-        if (seed == 1) s.first = *outcome;
+        if (seed == args_.first_seed) s.first = *outcome;
       }
     };
     std::vector<std::thread> threads;
@@ -313,8 +313,10 @@ class LearningSuite {
   }
 
   void PrintTable() const {
-    std::printf("%s tier, %s, %u seeds; bits per parameter and inner step, headers included\n",
-                tier_.name.c_str(), text_name_.c_str(), args_.seeds);
+    std::printf(
+        "%s tier, %s, seeds %u to %u; bits per parameter and inner step, headers included\n",
+        tier_.name.c_str(), text_name_.c_str(), args_.first_seed,
+        args_.first_seed + args_.seeds - 1);
     TextTable table(
         {"method", "loss", "bits up", "bits down", "% dp-adamw", "% dp-muon", "cosine", "residual"},
         {Align::kLeft, Align::kRight, Align::kRight, Align::kRight, Align::kRight, Align::kRight,
@@ -387,8 +389,10 @@ void AddLearning(CLI::App& app, Bench& bench) {
       ->add_option("--methods", args->methods,
                    "names, each with changes if wanted: muon,muon:momentum=0.3:outer_lr=1")
       ->delimiter(',');
-  suite->add_option("--seeds", args->seeds, "run each method with seeds 1 to this")
+  suite->add_option("--seeds", args->seeds, "run each method with so many seeds")
       ->check(CLI::Range(1u, kMostSeeds))
+      ->capture_default_str();
+  suite->add_option("--first-seed", args->first_seed, "from this one on; tune on others")
       ->capture_default_str();
   suite->add_option("--threads", args->threads, "runs at the same time")
       ->check(CLI::Range(1u, 256u))

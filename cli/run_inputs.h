@@ -10,6 +10,7 @@
 #include "compression/codec.h"
 #include "data/corpus.h"
 #include "model/llama.h"
+#include "model/parameter_table.h"
 #include "proto/run_config.h"
 #include "sync/fragments.h"
 
@@ -21,7 +22,9 @@ inline bool IsToyRun(const RunConfig& config) { return config.train.optimizer ==
 LlamaShape ShapeOf(const RunConfig& config);
 // Which parameters each of the run's sync.fragments has; the shape must be valid.
 std::vector<FragmentLayout> LayoutOf(const RunConfig& config);
-// The same, as the codecs see each fragment: what is a matrix, an embedding, a vector.
+// A fragment's tensors in its own numbering, as the codecs see them: what is a matrix, an
+// embedding, a vector. And of each of the run's fragments.
+std::vector<TensorSpan> TensorsIn(const ParameterTable& table, const FragmentLayout& layout);
 std::vector<std::vector<TensorSpan>> TensorsOf(const RunConfig& config);
 // Puts the sizes of model.preset or of the folder model.init_from into the section, so that workers
 // need neither.
