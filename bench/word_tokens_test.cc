@@ -20,7 +20,7 @@ TEST(WordTokens, MostFrequentPiecesFirst) {
 }
 
 TEST(WordTokens, OnlyWholePiecesOfTheTrainingPartCount) {
-  const WordTokens tokens = MakeWordTokens("aa bb cc", 5, 10);
+  const WordTokens tokens = MakeWordTokens("aa bb cc", 4, 10);
   EXPECT_EQ(tokens.training, 1u);  // " bb" ends after it
   EXPECT_EQ(tokens.ids, (Ids{0, 9, 9}));
 }

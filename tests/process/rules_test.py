@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""The rules of a mean in real processes: every replica holds the same bits, also after a restart."""
+"""The rules of a mean in real processes: all replicas hold the same bits, also after a restart."""
 
 import signal
 import unittest
