@@ -14,9 +14,9 @@ PARAMETERS = 133_440  # llama-130k, the model of the benchmark's small tiers
 INNER_STEPS = 4
 FEWER, MORE = 4, 9  # rounds; what both runs spend once is in neither difference
 TOLERANCE = 0.03
-# Of a chunk beyond its own header, which the benchmark counts: frames, encryption, credit; and of
-# a round: its control messages.
-CHUNK_BYTES, ROUND_BYTES = 160, 4096
+# Of a chunk beyond its own header, which the benchmark counts: frames, encryption, credit; of a
+# round: its messages; of a second: heartbeats and their answers.
+CHUNK_BYTES, ROUND_BYTES, SECOND_BYTES = 160, 2048, 1024
 CHUNKS = 5  # at most, of three fragments or one
 
 
@@ -36,12 +36,13 @@ class PresetBytesTest(unittest.TestCase):
         return json.loads(report.read_text())
 
     def demo(self, preset, rounds):
-        """Bytes sent and received per worker."""
+        """Bytes sent and received per worker, and how long it took."""
         summary = self.call(BIN / "longhaul", "demo", "--preset", preset, "--workers", 2,
                             "--no-kill", "--set", "model.preset=llama-130k", "--set",
                             f"run.rounds={rounds}", "--set", "checkpoint.every_rounds=1000")
         self.assertEqual(summary["hash_mismatches"], 0)
-        return summary["bytes_up_per_worker"], summary["bytes_down_per_worker"]
+        return (summary["bytes_up_per_worker"], summary["bytes_down_per_worker"],
+                summary["elapsed_seconds"])
 
     def test_presets(self):
         methods = ",".join(f"{p}:inner_steps={INNER_STEPS}" for p in PRESETS)
@@ -49,16 +50,17 @@ class PresetBytesTest(unittest.TestCase):
                             methods)
         values = {r["name"]: r["value"] for r in results}
         for preset in PRESETS:
-            pairs = zip(self.demo(preset, FEWER), self.demo(preset, MORE))
-            for way, (few, many) in zip(("up", "down"), pairs):
+            fewer, more = self.demo(preset, FEWER), self.demo(preset, MORE)
+            up, down, seconds = [(b - a) / (MORE - FEWER) for a, b in zip(fewer, more)]
+            headers = CHUNKS * CHUNK_BYTES + ROUND_BYTES + SECOND_BYTES * max(0, seconds)
+            for way, measured in (("up", up), ("down", down)):
                 with self.subTest(preset=preset, way=way):
                     bits = values[f"{preset}:inner_steps={INNER_STEPS} {way}"] * INNER_STEPS
                     counted = bits * PARAMETERS / 8
-                    measured = (many - few) / (MORE - FEWER)
-                    print(f"{preset} {way}: {measured:.0f} bytes a round, counted {counted:.0f}")
-                    most = (1 + TOLERANCE) * counted + CHUNKS * CHUNK_BYTES + ROUND_BYTES
+                    print(f"{preset} {way}: {measured:.0f} bytes a round of {seconds:.1f} s, "
+                          f"counted {counted:.0f}")
                     self.assertGreaterEqual(measured, (1 - TOLERANCE) * counted)
-                    self.assertLessEqual(measured, most)
+                    self.assertLessEqual(measured, (1 + TOLERANCE) * counted + headers)
 
 
 if __name__ == "__main__":
