@@ -158,7 +158,7 @@ class LearningSuite {
 
   absl::Status RunAll() {
     ASSIGN_OR_RETURN(tier_, FindLearningTier(args_.tier));
-    ASSIGN_OR_RETURN(const LearningText text, LearningText::Load(bench_.test_data));
+    ASSIGN_OR_RETURN(const LearningText text, LearningText::Load(bench_.test_data, tier_.vocab));
     text_name_ = text.name();
     std::vector<std::string> names = args_.methods;
     if (names.empty() && bench_.quick) names = QuickMethods();
@@ -264,6 +264,9 @@ class LearningSuite {
       measure(absl::StrCat("computed time training, ", link.name), "share",
               ComputedShare(s, tier_, link));
     }
+    for (size_t d = 0; d < s.first.deciles.size(); ++d) {
+      if (s.first.deciles[d]) measure(absl::StrCat("decile ", d + 1), "nats", *s.first.deciles[d]);
+    }
     if (s.method.exchange != Exchange::kRounds) return;
     measure("cosine", "", s.first.cosine);
     measure("residual", "of the pseudo-gradient", s.first.residual);
@@ -331,7 +334,28 @@ class LearningSuite {
     }
     std::printf("%s* ideal entropies, no headers: a reference coder that writes no bytes\n\n",
                 table.ToString().c_str());
+    if (tier_.vocab > 256) PrintDeciles();
     PrintComputed();
+  }
+
+  void PrintDeciles() const {
+    std::printf("Loss by tenth of the vocabulary, most frequent tokens first, seed %u\n",
+                args_.first_seed);
+    std::vector<std::string> header = {"method"};
+    std::vector<Align> align = {Align::kLeft};
+    for (int d = 1; d <= 10; ++d) {
+      header.push_back(std::to_string(d));
+      align.push_back(Align::kRight);
+    }
+    TextTable table(header, align);
+    for (const Summary& s : summaries_) {
+      std::vector<std::string> row = {s.method.name};
+      for (const std::optional<double>& loss : s.first.deciles) {
+        row.push_back(loss ? absl::StrFormat("%.3f", *loss) : "-");
+      }
+      table.AddRow(row);
+    }
+    std::printf("%s\n", table.ToString().c_str());
   }
 
   void PrintComputed() const {
@@ -384,7 +408,7 @@ class LearningSuite {
 void AddLearning(CLI::App& app, Bench& bench) {
   auto args = std::make_shared<Arguments>();
   CLI::App* suite = AddSuite(app, bench, "learning", "loss of every method against its bytes");
-  suite->add_option("--tier", args->tier, "tiny, smoke or bench")->capture_default_str();
+  suite->add_option("--tier", args->tier, "tiny, smoke, bench or words")->capture_default_str();
   suite
       ->add_option("--methods", args->methods,
                    "names, each with changes if wanted: muon,muon:momentum=0.3:outer_lr=1")

@@ -2,6 +2,8 @@
 #include <numeric>
 
 #include "cli/config.h"
+#include "proto/run_config.h"
+#include "sync/schedule.h"
 
 namespace longhaul {
 namespace {
@@ -132,6 +134,23 @@ void Checker::Sync() {
   if (s.overlap_steps >= s.inner_steps) {
     Problem("sync", "overlap_steps",
             "must be less than sync.inner_steps = " + std::to_string(s.inner_steps));
+  }
+  if (s.bits_down > 0 && s.bits_down < 0.05) {
+    Problem("sync", "bits_down", "must be 0 or at least 0.05");
+  }
+  const bool contributor = s.aggregator == "contributor_mean";
+  if (contributor && s.norm_cap) {
+    Problem("sync", "norm_cap", "goes with sync.aggregator = \"mean\" only");
+  }
+  if (s.delta_per_step && (contributor || s.norm_cap || s.restore_norm)) {
+    Problem("sync", "delta_per_step",
+            "goes with sync.aggregator = \"mean\" and without norm_cap and restore_norm");
+  }
+  if (s.mixing >= 0 && !MixingAllowed(s.error_feedback, config_.round.quorum)) {
+    Problem("sync", "mixing", "needs sync.error_feedback = -1 and round.quorum = 1");
+  }
+  if (!StepsPerWorker(s.steps_per_worker)) {
+    Problem("sync", "steps_per_worker", "must be NAME=STEPS, NAME=STEPS, ..., each name once");
   }
 }
 

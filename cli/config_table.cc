@@ -152,16 +152,34 @@ void AddSyncKeys(Keys& keys) {
   add("codec_down", kSync<&S::codec_down>, OneOf{codecs}, kRare, "what workers receive");
   add("bits", kSync<&S::bits>, RealNumber{0.05, 8.0}, kRare,
       "top-k, bit-budget: bits per parameter that workers send");
-  add("bits_down", kSync<&S::bits_down>, RealNumber{0.05, 8.0}, kRare,
-      "the same, that workers receive");
+  add("bits_down", kSync<&S::bits_down>, RealNumber{0.0, 8.0}, kRare,
+      "the same, that workers receive; 0 = min(4, max(1, run.min_workers x bits))");
   add("error_feedback", kSync<&S::error_feedback>, RealNumber{-1.0, 1.0}, kRare,
       "share of the coding error that is sent later; negative = none");
   add("outer_lr", kSync<&S::outer_lr>, RealNumber{0.0, 10.0, true}, kRare,
       "step size of the outer optimizer (Nesterov)");
   add("outer_momentum", kSync<&S::outer_momentum>, RealNumber{0.0, 0.9999}, kRare,
       "momentum of the outer optimizer; 0 = plain SGD");
-  add("weights", kSync<&S::weights>, OneOf{{"tokens", "equal"}}, kRare,
+  add("weights", kSync<&S::weights>, OneOf{{"tokens", "equal", "tokens2_per_step"}}, kRare,
       "how much a contribution counts in the mean");
+  add("delta_per_step", kSync<&S::delta_per_step>, AnyBool{}, kRare,
+      "count what each worker moved per step, times the mean steps: for unequal steps");
+  add("aggregator", kSync<&S::aggregator>, OneOf{{"mean", "contributor_mean"}}, kRare,
+      "contributor_mean: of each value, over those who sent it; for sparse codes");
+  add("norm_cap", kSync<&S::norm_cap>, AnyBool{}, kRare,
+      "in each tensor nobody counts with more than the median norm");
+  add("restore_norm", kSync<&S::restore_norm>, AnyBool{}, kRare,
+      "lengthen each tensor's mean to the workers' mean norm, at most 4 times");
+  add("outer_warmup_rounds", kSync<&S::outer_warmup_rounds>, WholeNumber{0, kMillion}, kRare,
+      "outer steps until the full outer_lr");
+  add("outer_drop_round", kSync<&S::outer_drop_round>, WholeNumber{0, kMillion}, kRare,
+      "outer steps after which outer_lr is multiplied by outer_drop; 0 = never");
+  add("outer_drop", kSync<&S::outer_drop>, RealNumber{0.0, 1.0, true}, kRare,
+      "the factor late in the run");
+  add("mixing", kSync<&S::mixing>, RealNumber{-1.0, 1.0}, kRare,
+      "share of the local parameters kept at an outer step; negative = carry progress over");
+  add("steps_per_worker", kSync<&S::steps_per_worker>, AnyText{}, kRare,
+      "NAME=STEPS, with commas: workers with another number of steps than inner_steps");
 }
 
 void AddOtherKeys(Keys& keys) {
@@ -178,8 +196,8 @@ void AddOtherKeys(Keys& keys) {
       "wait this share of the quorum's time for the others");
   add("round", "required_workers", kRound<&RoundSection::required_workers>, AnyText{}, kRare,
       "names, with commas: workers that every round must include");
-  add("round", "min_tokens", kRound<&RoundSection::min_tokens>,
-      WholeNumber{0, kLargestTomlInteger}, kRare, "tokens that every round must include; 0 = any");
+  add("round", "min_tokens", kRound<&RoundSection::min_tokens>, WholeNumber{0, kLargestTomlInteger},
+      kRare, "tokens that every round must include; 0 = any");
   add("round", "broken_contract", kRound<&RoundSection::broken_contract>,
       OneOf{{"stop", "degrade"}}, kRare,
       "when a round misses these two: end the run, or go on without success");

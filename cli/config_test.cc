@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <map>
 #include <set>
 
 #include "cli/presets.h"
@@ -41,7 +42,7 @@ TEST(ConfigTable, DescribesEveryFieldOnce) {
 
 // A field added to proto/run_config.h needs its line in the table, then here.
 TEST(ConfigTable, CoversTheStruct) {
-  constexpr size_t kFieldsOfRunConfig = 6 + 11 + 5 + 14 + 12 + 6 + 3 + 2;
+  constexpr size_t kFieldsOfRunConfig = 6 + 11 + 5 + 14 + 21 + 6 + 3 + 2;
   EXPECT_EQ(ConfigKeys().size(), kFieldsOfRunConfig);
 }
 
@@ -173,6 +174,42 @@ TEST(ConfigValidate, ModelSizes) {
             "");
 }
 
+TEST(ConfigValidate, SyncRulesThatExcludeEachOther) {
+  const std::string sync = std::string(kMinimal) + "[sync]\n";
+  EXPECT_THAT(ErrorOf(sync + "norm_cap = true\naggregator = \"contributor_mean\"\n"),
+              HasSubstr("sync.norm_cap"));
+  for (const char* rule :
+       {"norm_cap = true", "restore_norm = true", "aggregator = \"contributor_mean\""}) {
+    EXPECT_THAT(ErrorOf(sync + "delta_per_step = true\n" + rule + "\n"),
+                HasSubstr("sync.delta_per_step"));
+  }
+  EXPECT_THAT(ErrorOf(sync + "mixing = 0.5\nerror_feedback = -1.0\n"), HasSubstr("round.quorum"));
+  EXPECT_EQ(ErrorOf(sync + "mixing = 0.5\nerror_feedback = -1.0\n[round]\nquorum = 1.0\n"),
+            "accepted");
+  EXPECT_THAT(ErrorOf(sync + "bits_down = 0.01\n"), HasSubstr("sync.bits_down"));
+  EXPECT_THAT(ErrorOf(sync + "weights = \"speed\"\n"), HasSubstr("tokens2_per_step"));
+  for (const char* bad : {"w1", "=3", "w1=", "w1=0", "w1=1000001", "w1=2,w1=3", "w1=2,,w2=3",
+                          "w1=x", "w1=99999999999"}) {
+    EXPECT_THAT(ErrorOf(sync + "steps_per_worker = \"" + bad + "\"\n"),
+                HasSubstr("sync.steps_per_worker"))
+        << bad;
+  }
+}
+
+TEST(ConfigValidate, BitsDownFollowFromTheWorkers) {
+  RunConfig config;
+  config.run.min_workers = 3;
+  for (const auto& [bits, down] : std::map<double, double>{{0.1, 1}, {1, 3}, {2, 4}}) {
+    config.sync.bits = bits;
+    EXPECT_EQ(BitsDown(config), down) << bits;
+  }
+  config.sync.bits_down = 0.7;
+  EXPECT_EQ(BitsDown(config), 0.7);
+  EXPECT_EQ(StepsPerWorker(" a = 5, b=70 "),
+            (std::map<std::string, uint32_t>{{"a", 5}, {"b", 70}}));
+  EXPECT_TRUE(StepsPerWorker("")->empty());
+}
+
 TEST(ConfigValidate, ChecksRangesOfConfigsMadeInCode) {
   RunConfig config;
   config.data.train = "x";
@@ -206,6 +243,10 @@ void RepairTies(RunConfig& config, Rng& rng) {
   config.data.sequence_length = 1u << rng.Below(11);
   config.train.per_device_train_batch_size = 1024 * static_cast<uint32_t>(1 + rng.Below(64));
   config.sync.overlap_steps = static_cast<uint32_t>(rng.Below(config.sync.inner_steps));
+  config.sync.bits_down = 0.05 + static_cast<double>(rng.Below(7));
+  config.sync.delta_per_step = config.sync.norm_cap = false;
+  config.sync.mixing = -1;
+  config.sync.steps_per_worker = "w" + std::to_string(rng.Next()) + "=7";
   config.network = NetworkSection{"[::1]:" + std::to_string(rng.Below(65536)), "", ""};
   config.model.vocab_size = 256 + static_cast<uint32_t>(rng.Below(1000));
   config.model.num_hidden_layers = 1;

@@ -101,10 +101,11 @@ absl::StatusOr<std::vector<std::unique_ptr<Reducer>>> CoordinatorService::OpenRe
                        .fragment = FragmentId{i},
                        .elements = layout.elements,
                        .codec_up = *CodecSpecByName(sync.codec, sync.bits),
-                       .codec_down = *CodecSpecByName(sync.codec_down, sync.bits_down),
+                       .codec_down = *CodecSpecByName(sync.codec_down, BitsDown(options_.config)),
                        .beta_down = static_cast<float>(sync.error_feedback),
                        .layout = i < options_.tensors.size() ? options_.tensors[i]
-                                                             : std::vector<TensorSpan>()}));
+                                                             : std::vector<TensorSpan>(),
+                       .rules = RulesOf(sync)}));
     RETURN_IF_ERROR(reducer->Load(start.state.generation, from, PartOf(layout, c.parameters),
                                   PartOf(layout, c.momentum), PartOf(layout, c.residual)));
     std::vector<CommitView> commits;

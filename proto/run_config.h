@@ -4,6 +4,8 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -76,12 +78,22 @@ struct SyncSection {
   std::string codec = "int8";
   std::string codec_down = "int8";  // the same, down
   double bits = 2.0;                // per parameter, of top-k and bit-budget, up
-  double bits_down = 4.0;           // the same, down
+  double bits_down = 0.0;           // the same, down; 0: BitsDown(config)
   double error_feedback = 0.9;      // decay of the residual; negative = none
   double outer_lr = 0.7;
   double outer_momentum = 0.6;
-  std::string weights = "tokens";  // tokens | equal
-  std::string preset = "none";     // where values came from that the file does not give
+  std::string weights = "tokens";   // tokens | equal | tokens2_per_step
+  std::string preset = "none";      // where values came from that the file does not give
+  bool delta_per_step = false;      // contributions count by what they moved per inner step
+  std::string aggregator = "mean";  // mean | contributor_mean
+  bool norm_cap = false;
+  bool restore_norm = false;
+  uint32_t outer_warmup_rounds = 0;
+  uint32_t outer_drop_round = 0;  // the first one with outer_lr * outer_drop; 0: none
+  double outer_drop = 0.65;
+  double mixing = -1.0;  // share of the local parameters that an outer step keeps; negative: the
+                         // local progress is carried over
+  std::string steps_per_worker;  // "NAME=H, NAME=H": instead of inner_steps
   auto operator<=>(const SyncSection&) const = default;
 };
 
@@ -122,6 +134,13 @@ struct RunConfig {
   CheckpointSection checkpoint;
   auto operator<=>(const RunConfig&) const = default;
 };
+
+// The default of sync.bits_down: a mean of many coded contributions holds more than one of them.
+double BitsDown(const RunConfig& config);
+
+// SyncSection::steps_per_worker as a map. Nothing: it is not a list of NAME=STEPS with different
+// names and 1 to a million steps.
+std::optional<std::map<std::string, uint32_t>> StepsPerWorker(const std::string& list);
 
 // Samples (of kSampleTokens) that one inner step consumes. Validation of the config guarantees that
 // this divides evenly.

@@ -8,7 +8,7 @@ namespace longhaul {
 
 namespace {
 
-constexpr uint32_t kFormat = 2;
+constexpr uint32_t kFormat = 3;
 constexpr size_t kMaxTextBytes = 4096;
 
 class FieldWriter {
@@ -62,7 +62,9 @@ void VisitFields(F& f, Config& c) {
        c.train.muon_momentum);
   Each(f, c.sync.inner_steps, c.sync.fragments, c.sync.overlap_steps, c.sync.codec,
        c.sync.codec_down, c.sync.bits, c.sync.bits_down, c.sync.error_feedback, c.sync.outer_lr,
-       c.sync.outer_momentum, c.sync.weights, c.sync.preset);
+       c.sync.outer_momentum, c.sync.weights, c.sync.preset, c.sync.delta_per_step,
+       c.sync.aggregator, c.sync.norm_cap, c.sync.restore_norm, c.sync.outer_warmup_rounds,
+       c.sync.outer_drop_round, c.sync.outer_drop, c.sync.mixing, c.sync.steps_per_worker);
   Each(f, c.round.quorum, c.round.carry, c.round.grace, c.round.required_workers,
        c.round.min_tokens, c.round.broken_contract);
   Each(f, c.network.listen, c.network.advertise, c.network.http);

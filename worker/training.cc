@@ -17,8 +17,9 @@ int64_t MonotonicNs() {
 
 Replica::Options ReplicaOptions(const RunConfig& config, std::vector<TensorSpan> tensors) {
   return {*CodecSpecByName(config.sync.codec, config.sync.bits),
-          *CodecSpecByName(config.sync.codec_down, config.sync.bits_down),
-          static_cast<float>(config.sync.error_feedback), std::move(tensors)};
+          *CodecSpecByName(config.sync.codec_down, BitsDown(config)),
+          static_cast<float>(config.sync.error_feedback), std::move(tensors),
+          static_cast<float>(config.sync.mixing)};
 }
 
 }  // namespace

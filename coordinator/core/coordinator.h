@@ -11,6 +11,7 @@
 // apply.cc what a record changes; requests.cc what others must do or know because of it.
 #pragma once
 
+#include <map>
 #include <optional>
 #include <set>
 #include <string>
@@ -72,6 +73,13 @@ class Coordinator {
   std::string Unmet(const Round& round) const;
   Duration Grace(const Round& round) const;
   uint64_t StepsOf(const Session& session) const;
+  // What a contribution counts before scaling (sync/weights.h).
+  uint64_t RawWeightOf(uint64_t steps) const;
+  // Of the sum of the contributions on the list.
+  uint64_t DivisorOf(const std::vector<ContributionId>& included, const Round& round) const;
+  // As they go into the round's commit.
+  uint32_t OuterLrBits(Version next) const;
+  uint32_t OuterMomentumBits() const;
   // Steps before its next contribution to this fragment. The first ones of a session are staggered
   // over the fragments (Douillard et al. 2025, streaming DiLoCo: offsets).
   uint64_t OwnSteps(const Session& session, FragmentId id) const;
@@ -108,6 +116,7 @@ class Coordinator {
   uint32_t patience_per_mille_;
   uint32_t grace_per_mille_;
   std::set<std::string> required_workers_;
+  std::map<std::string, uint32_t> steps_per_worker_;
   State state_;
 
   // Sessions whose leases or carried rounds changed since Decide looked at them: a superset is

@@ -199,9 +199,11 @@ uint64_t Coordinator::OwnSteps(const Session& session, FragmentId id) const {
 
 RoundOpened Coordinator::MakeRound(FragmentId id, std::vector<Member> members) const {
   const Fragment& f = state_.fragment(id);
-  uint64_t tokens = 0;
-  for (const Member& m : members) tokens += m.steps * TokensPerStep();
-  const uint64_t raw = config_.sync.weights == "equal" ? members.size() : tokens;
+  uint64_t tokens = 0, raw = 0;
+  for (const Member& m : members) {
+    tokens += m.steps * TokensPerStep();
+    raw += RawWeightOf(m.steps);
+  }
   const WeightRatio scale = WeightScale(raw, config_.round.carry);
   const Duration measured =
       f.last_round_time == Duration(0) ? kFirstRoundLimit : 4 * f.last_round_time + kRoundSlack;
@@ -279,8 +281,8 @@ Closing Coordinator::MakeClosing(const Round& round) const {
   for (const auto& [session, c] : round.contributions) {
     if (!c.held) continue;
     closing.included.push_back(c.id());
-    closing.divisor += c.weight;
   }
+  closing.divisor = DivisorOf(closing.included, round);
   return closing;
 }
 
