@@ -61,7 +61,7 @@ void Coordinator::Restore(State state) {
 }
 
 uint64_t Coordinator::StepsOf(const Session& session) const {
-  return session.steps > 0 ? session.steps : config_.sync.inner_steps;
+  return session.steps > 0 ? session.steps : StepsPerRound(config_);
 }
 
 uint64_t Coordinator::PositionsPerRound(const Session& session) const {
