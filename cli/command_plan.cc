@@ -72,8 +72,8 @@ absl::StatusOr<FleetRun> RunOf(const RunConfig& config, const FleetFile& fleet) 
   run.memory.coded_bytes = static_cast<uint64_t>(std::max(run.up_bytes, run.down_bytes));
   run.batch_sequences =
       uint64_t{config.train.per_device_train_batch_size} * config.train.gradient_accumulation_steps;
-  run.inner_steps = config.sync.inner_steps;
-  run.max_steps = static_cast<uint64_t>(fleet.max_steps_factor * config.sync.inner_steps);
+  run.inner_steps = StepsPerRound(config);
+  run.max_steps = static_cast<uint64_t>(fleet.max_steps_factor * StepsPerRound(config));
   run.overlap = fleet.overlap >= 0 ? fleet.overlap == 1 : config.sync.overlap_steps > 0;
   run.hub_up_bytes_per_s = fleet.hub_up_bytes_per_s;
   run.hub_down_bytes_per_s = fleet.hub_down_bytes_per_s;

@@ -2,8 +2,10 @@
 #include <numeric>
 
 #include "cli/config.h"
+#include "pcn/rules/rule_options.h"
 #include "proto/run_config.h"
 #include "sync/schedule.h"
+#include "worker/pcn_options.h"
 
 namespace longhaul {
 namespace {
@@ -19,6 +21,7 @@ class Checker {
       Model();
       Data();
       Sync();
+      Pcn();
       Network();
     }
     return problems_.empty() ? absl::OkStatus() : absl::InvalidArgumentError(problems_);
@@ -29,6 +32,7 @@ class Checker {
   void Model();
   void Data();
   void Sync();
+  void Pcn();
   void Network();
 
   void Problem(const char* section, const char* name, const std::string& text) {
@@ -131,9 +135,16 @@ void Checker::Data() {
 
 void Checker::Sync() {
   const SyncSection& s = config_.sync;
-  if (s.overlap_steps >= s.inner_steps) {
+  const uint32_t updates = UpdatesPerStep(config_);
+  if (s.inner_steps % updates != 0) {
+    return Problem("sync", "inner_steps",
+                   "counts weight updates, of which a step of rule ipc makes " +
+                       std::to_string(updates) + " (pcn.sweeps x gradient_accumulation_steps); " +
+                       "nearest: " + NearestMultiples(s.inner_steps, updates));
+  }
+  if (s.overlap_steps >= StepsPerRound(config_)) {
     Problem("sync", "overlap_steps",
-            "must be less than sync.inner_steps = " + std::to_string(s.inner_steps));
+            "must be less than sync.inner_steps = " + std::to_string(StepsPerRound(config_)));
   }
   if (s.bits_down > 0 && s.bits_down < 0.05) {
     Problem("sync", "bits_down", "must be 0 or at least 0.05");
@@ -152,6 +163,18 @@ void Checker::Sync() {
   if (!StepsPerWorker(s.steps_per_worker)) {
     Problem("sync", "steps_per_worker", "must be NAME=STEPS, NAME=STEPS, ..., each name once");
   }
+}
+
+void Checker::Pcn() {
+  if (config_.train.mode != "pcn") {
+    if (config_.pcn == PcnSection()) return;
+    return Problem("train", "mode", "section pcn is given, so it must be \"pcn\"");
+  }
+  if (config_.train.optimizer == "toy") {
+    return Problem("train", "mode", "the toy trainer has no credit rule");
+  }
+  const absl::StatusOr<pcn::RuleOptions> rule = RuleOptionsFrom(config_.pcn);
+  if (!rule.ok()) Problem("pcn", "rule", std::string(rule.status().message()));
 }
 
 void Checker::Network() {

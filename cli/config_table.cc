@@ -1,5 +1,6 @@
 #include "cli/config.h"
 #include "cli/presets.h"
+#include "pcn/rules/rule_options.h"
 
 namespace longhaul {
 namespace {
@@ -25,6 +26,9 @@ template <auto kMember>
 constexpr auto kNetwork = &Ref<&RunConfig::network, kMember>;
 template <auto kMember>
 constexpr auto kCheckpoint = &Ref<&RunConfig::checkpoint, kMember>;
+
+template <auto kMember>
+constexpr auto kPcn = &Ref<&RunConfig::pcn, kMember>;
 
 constexpr bool kCommon = true;
 constexpr bool kRare = false;
@@ -128,6 +132,8 @@ void AddTrainKeys(Keys& keys) {
       "muon only: of embedding, head and norms");
   add("muon_momentum", kTrain<&S::muon_momentum>, RealNumber{0.0, 0.99999}, kRare,
       "muon only: decay of the momentum");
+  add("mode", kTrain<&S::mode>, OneOf{{"backprop", "pcn"}}, kRare,
+      "where gradients come from; pcn: predictive coding, see section pcn");
   add("toy_step_ms", kTrain<&S::toy_step_ms>, WholeNumber{0, 600'000}, kRare,
       "longhaul-worker-toy only: time of one step");
 }
@@ -213,6 +219,23 @@ void AddOtherKeys(Keys& keys) {
       "newest checkpoints that stay on disk");
 }
 
+void AddPcnKeys(Keys& keys) {
+  using S = PcnSection;
+  const auto add = [&keys](std::string name, auto field, ValueRule rule, std::string help) {
+    keys.push_back({"pcn", std::move(name), field, std::move(rule), kRare, std::move(help)});
+  };
+  add("rule", kPcn<&S::rule>, OneOf{pcn::RuleNames()},
+      "credit rule of train.mode = \"pcn\"; zil is backprop's gradient");
+  add("sweeps", kPcn<&S::sweeps>, WholeNumber{1, 10'000},
+      "of states, per batch; ipc: each is a weight update");
+  add("rate", kPcn<&S::rate>, RealNumber{0.0, 1e6, true}, "step of states or errors");
+  add("momentum", kPcn<&S::momentum>, RealNumber{0.0, 0.99999}, "of states; spc and ipc only");
+  add("output_weight", kPcn<&S::output_weight>, RealNumber{0.0, 1e6, true},
+      "weight of the loss in the energy");
+  add("nudge", kPcn<&S::nudge>, RealNumber{-1e6, 1e6},
+      "weighs the cost, with a sign; 0 = none; not for exact rules");
+}
+
 Keys MakeKeys() {
   Keys keys;
   AddRunKeys(keys);
@@ -221,6 +244,7 @@ Keys MakeKeys() {
   AddTrainKeys(keys);
   AddSyncKeys(keys);
   AddOtherKeys(keys);
+  AddPcnKeys(keys);
   return keys;
 }
 

@@ -42,7 +42,7 @@ TEST(ConfigTable, DescribesEveryFieldOnce) {
 
 // A field added to proto/run_config.h needs its line in the table, then here.
 TEST(ConfigTable, CoversTheStruct) {
-  constexpr size_t kFieldsOfRunConfig = 6 + 11 + 5 + 14 + 21 + 6 + 3 + 2;
+  constexpr size_t kFieldsOfRunConfig = 6 + 11 + 5 + 15 + 21 + 6 + 3 + 2 + 6;
   EXPECT_EQ(ConfigKeys().size(), kFieldsOfRunConfig);
 }
 
@@ -113,6 +113,26 @@ TEST(ConfigParse, OtherVariablesOfOursAreLeftAlone) {
   const auto collected = CollectEnvironment(block);
   ASSERT_EQ(collected.size(), 1u);
   EXPECT_EQ(collected[0].second, "4=5");
+}
+
+TEST(ConfigParse, PredictiveCoding) {
+  const std::string pcn = "[data]\ntrain = \"a.txt\"\n[train]\nmode = \"pcn\"\n[pcn]\n";
+  const auto loaded = Parse(pcn + "rule = \"ipc\"\nsweeps = 5\nrate = 0.5\n");
+  ASSERT_TRUE(loaded.ok()) << loaded.status();
+  EXPECT_EQ(UpdatesPerStep(loaded->config), 5u);
+  EXPECT_EQ(StepsPerRound(loaded->config), 4u);
+  EXPECT_EQ(StepsPerRound(Parse(pcn + "rule = \"spc\"\nsweeps = 3\n")->config), 20u);
+  EXPECT_EQ(ErrorOf(pcn + "rule = \"ipc\"\nsweeps = 3\n"),
+            "default: sync.inner_steps = 20: counts weight updates, of which a step of rule ipc "
+            "makes 3 (pcn.sweeps x gradient_accumulation_steps); nearest: 18 or 21");
+  EXPECT_THAT(ErrorOf(pcn + "rule = \"ibc\"\n"), HasSubstr("did you mean \"ipc\"?"));
+  EXPECT_THAT(ErrorOf(pcn + "rule = \"zil\"\nnudge = 0.5\n"),
+              HasSubstr("rule zil: exact credit does not depend on a nudge"));
+  EXPECT_THAT(ErrorOf(pcn + "rule = \"epc\"\nmomentum = 0.5\n"), HasSubstr("momentum"));
+  EXPECT_THAT(ErrorOf(pcn + "sweeps = 0\n"), HasSubstr("pcn.sweeps = 0"));
+  EXPECT_THAT(ErrorOf("[data]\ntrain = \"a\"\n[pcn]\nrule = \"spc\"\n"),
+              HasSubstr("train.mode = \"backprop\": section pcn is given"));
+  EXPECT_THAT(ErrorOf("[train]\nmode = \"pcn\"\noptimizer = \"toy\"\n"), HasSubstr("toy"));
 }
 
 TEST(ConfigParse, ListsEveryMistake) {

@@ -25,5 +25,7 @@ absl::StatusOr<std::string> DescribeBackend(const BackendOptions& options);
 void UseBackend(const BackendOptions& options, WorkerService::Options& service);
 // `PROGRAM pcn-doctor ...`: argv[0] is the subcommand. Returns the exit code.
 int RunPcnDoctor(int argc, char** argv);
+// `PROGRAM pcn-stage ...`: the same.
+int RunPcnStage(int argc, char** argv);
 
 }  // namespace longhaul

@@ -6,10 +6,10 @@
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
-#include <fstream>
 #include <thread>
 
 #include "cli/exit_codes.h"
+#include "cli/invitation_text.h"
 #include "cli/run_inputs.h"
 #include "cli/signals.h"
 #include "cli/worker_backend.h"
@@ -60,15 +60,6 @@ absl::StatusOr<Keys> ReadOrMake(const std::string& path, Read read) {
   Keys made = Keys::Generate();
   RETURN_IF_ERROR(WriteKeyFile(path, made));
   return made;
-}
-
-// The text itself, or @FILE that holds it.
-absl::StatusOr<Invitation> ReadInvitation(const std::string& argument) {
-  if (argument.empty() || argument[0] != '@') return DecodeInvitation(argument);
-  std::ifstream file(argument.substr(1));
-  if (!file) return absl::NotFoundError("cannot read " + argument.substr(1));
-  std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
-  return DecodeInvitation(text);
 }
 
 absl::StatusOr<WorkerService::Outcome> Join(const Arguments& args) {
@@ -143,7 +134,9 @@ int Finish(const absl::StatusOr<WorkerService::Outcome>& outcome) {
 }
 
 int Main(int argc, char** argv) {
-  if (argc > 1 && std::string(argv[1]) == "pcn-doctor") return RunPcnDoctor(argc - 1, argv + 1);
+  const std::string first = argc > 1 ? argv[1] : "";
+  if (first == "pcn-doctor") return RunPcnDoctor(argc - 1, argv + 1);
+  if (first == "pcn-stage") return RunPcnStage(argc - 1, argv + 1);
   Arguments args;
   CLI::App app("Join a Longhaul run and train until it is over.", BackendName());
   app.set_version_flag("--version", BackendName() + " " LONGHAUL_VERSION);

@@ -3,6 +3,7 @@
 // defaults of the file.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <map>
 #include <optional>
@@ -67,6 +68,7 @@ struct TrainSection {
   // Muon only.
   double adamw_learning_rate = 0.003;  // of embedding, head and norms
   double muon_momentum = 0.95;
+  std::string mode = "backprop";  // or "pcn": section pcn says where gradients come from
   auto operator<=>(const TrainSection&) const = default;
 };
 
@@ -123,6 +125,17 @@ struct CheckpointSection {
   auto operator<=>(const CheckpointSection&) const = default;
 };
 
+// Only with train.mode = "pcn": the credit rule of pcn/rules/rule_options.h.
+struct PcnSection {
+  std::string rule = "zil";
+  uint32_t sweeps = 1;
+  double rate = 0.1;  // of states or errors
+  double momentum = 0;
+  double output_weight = 1;
+  double nudge = 0;  // of the cost: size and sign; 0 = none
+  auto operator<=>(const PcnSection&) const = default;
+};
+
 struct RunConfig {
   RunSection run;
   ModelSection model;
@@ -132,6 +145,7 @@ struct RunConfig {
   RoundSection round;
   NetworkSection network;
   CheckpointSection checkpoint;
+  PcnSection pcn;
   auto operator<=>(const RunConfig&) const = default;
 };
 
@@ -148,5 +162,15 @@ inline uint64_t SamplesPerStep(const RunConfig& c) {
   return uint64_t{c.train.per_device_train_batch_size} * c.train.gradient_accumulation_steps *
          c.data.sequence_length / kSampleTokens;
 }
+
+// Weight updates of one inner step: above 1 for a rule that updates at every sweep.
+inline uint32_t UpdatesPerStep(const RunConfig& c) {
+  const bool incremental = c.train.mode == "pcn" && c.pcn.rule == "ipc";
+  return incremental ? std::max(1u, c.pcn.sweeps * c.train.gradient_accumulation_steps) : 1;
+}
+
+// sync.inner_steps counts weight updates; a worker counts steps. Validation of the config
+// guarantees that this divides evenly.
+inline uint32_t StepsPerRound(const RunConfig& c) { return c.sync.inner_steps / UpdatesPerStep(c); }
 
 }  // namespace longhaul

@@ -59,7 +59,7 @@ void VisitFields(F& f, Config& c) {
        c.train.per_device_train_batch_size, c.train.gradient_accumulation_steps,
        c.train.weight_decay, c.train.max_grad_norm, c.train.adam_beta1, c.train.adam_beta2,
        c.train.adam_epsilon, c.train.toy_step_ms, c.train.adamw_learning_rate,
-       c.train.muon_momentum);
+       c.train.muon_momentum, c.train.mode);
   Each(f, c.sync.inner_steps, c.sync.fragments, c.sync.overlap_steps, c.sync.codec,
        c.sync.codec_down, c.sync.bits, c.sync.bits_down, c.sync.error_feedback, c.sync.outer_lr,
        c.sync.outer_momentum, c.sync.weights, c.sync.preset, c.sync.delta_per_step,
@@ -69,6 +69,7 @@ void VisitFields(F& f, Config& c) {
        c.round.min_tokens, c.round.broken_contract);
   Each(f, c.network.listen, c.network.advertise, c.network.http);
   Each(f, c.checkpoint.every_rounds, c.checkpoint.keep);
+  Each(f, c.pcn.rule, c.pcn.sweeps, c.pcn.rate, c.pcn.momentum, c.pcn.output_weight, c.pcn.nudge);
 }
 
 }  // namespace

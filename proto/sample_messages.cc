@@ -91,13 +91,14 @@ RunConfig SampleRunConfig() {
   c.run = {"tiny", 11, 31, 3, 2.5, "out/tiny"};
   c.model = {"", "hf/base", 257, 64, 172, 4, 8, 2, 50000.0, 1e-6, true};
   c.data = {"corpus.txt", 0.125, "words", 256, 1'000'000};
-  c.train = {"muon", 0.02, 51, "constant", 9, 2, 0.2, 0.5, 0.8, 0.99, 1e-7, 15, 0.004, 0.93};
+  c.train = {"muon", 0.02, 51, "constant", 9, 2, 0.2, 0.5, 0.8, 0.99, 1e-7, 15, 0.004, 0.93, "pcn"};
   c.sync = {30,   2,    5,   "int4",  "bf16",     1.5,  3.5,
             0.97, 0.8,  0.6, "equal", "standard", true, "contributor_mean",
             true, true, 3,   90,      0.5,        0.25, "w1=7"};
   c.round = {0.5, 3, 0.25, "a, b", 1000, "degrade"};
   c.network = {"127.0.0.1:0", "lab.example:7443", ""};
   c.checkpoint = {5, 7};
+  c.pcn = {"ipc", 5, 0.8, 0.25, 0.5, -0.1};
   return c;
 }
 

@@ -69,7 +69,7 @@ void Coordinator::Restore(State state) {
 uint64_t Coordinator::StepsOf(const Session& session) const {
   if (session.steps > 0) return session.steps;
   const auto own = steps_per_worker_.find(state_.workers.at(session.key).name);
-  return own == steps_per_worker_.end() ? config_.sync.inner_steps : own->second;
+  return own == steps_per_worker_.end() ? StepsPerRound(config_) : own->second;
 }
 
 uint64_t Coordinator::RawWeightOf(uint64_t steps) const {
