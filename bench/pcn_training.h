@@ -77,6 +77,7 @@ Result PcnGate(Result result, Relation relation, double target);
 
 // ---- the suites ----
 std::vector<Result> RunPcnOracles(const PcnPlan& plan);
+std::vector<Result> PcnEnergyOracles();  // a part of them
 std::vector<Result> RunPcnAccuracy(const PcnPlan& plan);
 std::vector<Result> RunPcnRelay(const PcnPlan& plan);
 std::vector<Result> RunPcnDrift(const PcnPlan& plan);

@@ -11,28 +11,7 @@
 #include <ATen/ops/tanh_backward.h>
 #include <ATen/ops/threshold_backward.h>
 
-#include <array>
-#include <utility>
-
-#include "absl/strings/str_cat.h"
-
 namespace longhaul::pcn {
-
-absl::StatusOr<Activation> ParseActivation(const std::string& name) {
-  constexpr std::array<std::pair<const char*, Activation>, 6> kNames = {
-      {{"identity", Activation::kIdentity},
-       {"relu", Activation::kRelu},
-       {"leaky_relu", Activation::kLeakyRelu},
-       {"tanh", Activation::kTanh},
-       {"gelu", Activation::kGelu},
-       {"hard_tanh", Activation::kHardTanh}}};
-  std::string all;
-  for (const auto& [known, activation] : kNames) {
-    if (name == known) return activation;
-    all += std::string(all.empty() ? "" : ", ") + known;
-  }
-  return absl::InvalidArgumentError(absl::StrCat("no activation '", name, "'; there are ", all));
-}
 
 at::Tensor Activate(Activation activation, const at::Tensor& x) {
   switch (activation) {

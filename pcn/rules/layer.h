@@ -17,8 +17,6 @@
 #include <string>
 #include <vector>
 
-#include "absl/status/statusor.h"
-
 namespace longhaul::pcn {
 
 struct ParameterSpec {
@@ -54,8 +52,6 @@ class Layer {
 enum class Activation { kIdentity, kRelu, kLeakyRelu, kTanh, kGelu, kHardTanh };
 inline constexpr double kLeakySlope = 0.01;
 
-// "relu"; InvalidArgument, listing all names, for another.
-absl::StatusOr<Activation> ParseActivation(const std::string& name);
 at::Tensor Activate(Activation activation, const at::Tensor& x);
 // error * phi'(x), where y = Activate(activation, x).
 at::Tensor ActivationCredit(Activation activation, const at::Tensor& error, const at::Tensor& x,

@@ -132,7 +132,7 @@ absl::Status RelayStage::Run(const std::atomic<int>& stop) {
     events_.TryPush(Event(std::move(received)));
   };
   ASSIGN_OR_RETURN(links_, RelayLinks::Start(std::move(links)));
-  beat_.address = links_->address();
+  beat_.address = ReachableAddresses(links_->address()).front();
   beat_.speed = options_.speed > 0 ? options_.speed : MeasureSpeed();
   beat_.memory_bytes = options_.memory_bytes;
   heard_ = Now();
