@@ -16,7 +16,6 @@ namespace longhaul::sim {
 absl::Status CoordinatorProcess::Start() {
   const Scenario& scenario = *options_.scenario;
   History& history = *options_.history;
-  storage_ = PlantInStorage(options_.planted, *options_.disk);
   bool recovered = false;
   RunStartOptions start_options{.config = scenario.config,
                                 .shape = scenario.shape,
@@ -30,7 +29,7 @@ absl::Status CoordinatorProcess::Start() {
     if (!std::exchange(recovered, true)) history.Recovered(before);
     history.Writing(record);
   };
-  ASSIGN_OR_RETURN(RunStart start, StartRun(*storage_, start_options));
+  ASSIGN_OR_RETURN(RunStart start, StartRun(*options_.disk, start_options));
   if (!std::exchange(recovered, true)) history.Recovered(start.state);
   history.Written();
   journal_ = std::move(start.journal);
@@ -55,11 +54,11 @@ absl::StatusOr<std::vector<std::unique_ptr<Reducer>>> CoordinatorProcess::OpenRe
   const std::vector<FragmentLayout>& layout = options_.scenario->layout;
   const Checkpoint& c = start.checkpoint;
   std::vector<std::unique_ptr<Reducer>> reducers;
-  RETURN_IF_ERROR(storage_->MakeFolder(kReducerFolder));
+  RETURN_IF_ERROR(options_.disk->MakeFolder(kReducerFolder));
   for (uint64_t i = 0; i < layout.size(); ++i) {
     const Version from = c.state.fragments[i].version;
     ASSIGN_OR_RETURN(std::unique_ptr<Reducer> reducer,
-                     Reducer::Open({.storage = storage_.get(),
+                     Reducer::Open({.storage = options_.disk,
                                     .folder = std::string(kReducerFolder) + "/" + std::to_string(i),
                                     .fragment = FragmentId{i},
                                     .elements = layout[i].elements,
@@ -88,8 +87,7 @@ void CoordinatorProcess::StartReducerHost(std::vector<std::unique_ptr<Reducer>> 
                                           const CheckpointState& newest) {
   ReducerHost::Options o;
   o.queue = options_.queue;
-  o.disk = storage_.get();
-  o.planted = options_.planted;
+  o.disk = options_.disk;
   o.watchers = options_.watchers;
   o.generation = generation_;
   o.shape = options_.scenario->shape;
@@ -221,7 +219,6 @@ void CoordinatorProcess::CheckSilence() {
 // ---- what goes out ----
 
 void CoordinatorProcess::Step(EventBody body) {
-  PlantInEvent(options_.planted, core_->state(), body);
   Effects effects = core_->Step(Event{Now(), std::move(body)});
   if (!effects.fatal.empty()) return Die(Death::kFailed, absl::DataLossError(effects.fatal));
   if (!Journal(effects.records)) return;
@@ -247,13 +244,7 @@ bool CoordinatorProcess::Journal(const std::vector<Record>& records) {
                          [&] { return DescribeRecord(record); });
   }
   if (!Survives()) return false;
-  std::vector<Record> journaled = records;
-  PlantInRecords(options_.planted, journaled);
-  if (options_.planted == PlantedBug::kSaidBeforeSync) {
-    for (const Record& record : journaled) (void)journal_->Append(EncodeRecord(record));
-    return true;
-  }
-  if (absl::Status status = AppendRecords(*journal_, journaled); !status.ok()) {
+  if (absl::Status status = AppendRecords(*journal_, records); !status.ok()) {
     Die(Death::kFailed, status);
     return false;
   }

@@ -19,7 +19,6 @@
 #include "wan/sim/faults.h"
 #include "wan/sim/history.h"
 #include "wan/sim/network.h"
-#include "wan/sim/planted.h"
 #include "wan/sim/reducer_host.h"
 #include "wan/sim/scenario.h"
 #include "wan/sim/trace.h"
@@ -38,7 +37,6 @@ class CoordinatorProcess {
     History* history = nullptr;
     Watchers* watchers = nullptr;
     const Scenario* scenario = nullptr;
-    PlantedBug planted = PlantedBug::kNone;
     uint64_t life = 0;
     uint64_t first_attempt = 1;
     std::string roll_back_to;  // a checkpoint's path on the disk
@@ -88,7 +86,6 @@ class CoordinatorProcess {
   void CheckSilence();
 
   const Options options_;
-  std::unique_ptr<Storage> storage_;  // the disk, as this process sees it
   bool alive_ = false;
   std::string run_id_;
   Generation generation_;

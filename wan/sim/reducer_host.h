@@ -19,7 +19,6 @@
 #include "sync/fragments.h"
 #include "transport/transfer.h"
 #include "wan/sim/event_queue.h"
-#include "wan/sim/planted.h"
 #include "wan/sim/watcher.h"
 
 namespace longhaul::sim {
@@ -32,7 +31,6 @@ class ReducerHost {
   struct Options {
     EventQueue* queue = nullptr;
     Storage* disk = nullptr;
-    PlantedBug planted = PlantedBug::kNone;
     Watchers* watchers = nullptr;
     Generation generation;
     LlamaShape shape;

@@ -107,9 +107,7 @@ void WorkerProcess::Do(const WorkerRequest& request) {
       return upload.second.object.fragment == resolve->fragment;
     });
   }
-  WorkerRequest job = request;
-  PlantInJob(options_.planted, job);
-  StartJob(job);
+  StartJob(request);
 }
 
 void WorkerProcess::StartTrainer(const LoadData& load) {

@@ -16,7 +16,6 @@
 #include "wan/sim/event_queue.h"
 #include "wan/sim/faults.h"
 #include "wan/sim/network.h"
-#include "wan/sim/planted.h"
 #include "wan/sim/scenario.h"
 #include "wan/sim/trace.h"
 #include "wan/sim/watcher.h"
@@ -34,7 +33,6 @@ class WorkerProcess {
     Trace* trace = nullptr;
     Watchers* watchers = nullptr;
     const Scenario* scenario = nullptr;
-    PlantedBug planted = PlantedBug::kNone;
     size_t process = 0;  // number in the world
     size_t machine = 0;
     WorkerKey key;

@@ -20,7 +20,6 @@ struct WorldOptions {
   uint64_t seed = 0;
   uint64_t faults_off = 0;           // mask of FaultBit: kinds that must not happen
   uint32_t length_per_mille = 1000;  // of the faulty phase: shorter for shrinking
-  PlantedBug planted = PlantedBug::kNone;
   Trace::Sink trace;  // empty: no text
 };
 
