@@ -71,6 +71,8 @@ class Coordinator {
   // What the participation contract misses in this round; "" when nothing.
   std::string Unmet(const Round& round) const;
   Duration Grace(const Round& round) const;
+  // A live member that is not late has no contribution held.
+  bool WorthWaiting(const Round& round) const;
   uint64_t StepsOf(const Session& session) const;
   // Steps before its next contribution to this fragment. The first ones of a session are staggered
   // over the fragments (Douillard et al. 2025, streaming DiLoCo: offsets).
@@ -114,6 +116,8 @@ class Coordinator {
   // harmless. Not part of the state.
   std::set<SessionId> check_leases_;
   std::set<SessionId> check_carry_;
+  // Whose heartbeats are overdue. Not part of the state: it only ends a wait.
+  std::set<SessionId> late_;
   bool recovered_ = false;  // from a journal, and no round was committed since
 
   // Of the Step that is running.

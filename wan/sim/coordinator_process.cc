@@ -87,6 +87,7 @@ void CoordinatorProcess::StartReducerHost(std::vector<std::unique_ptr<Reducer>> 
                                           const CheckpointState& newest) {
   ReducerHost::Options o;
   o.queue = options_.queue;
+  o.faults = options_.faults;
   o.disk = options_.disk;
   o.watchers = options_.watchers;
   o.generation = generation_;
@@ -140,8 +141,12 @@ void CoordinatorProcess::Tick() {
   options_.queue->After(kTickEvery, [this] { Tick(); });
 }
 
-void CoordinatorProcess::Allow(const WorkerKey& key) {
-  if (alive_) Step(AllowEvent{key, "w"});
+void CoordinatorProcess::Allow(const WorkerKey& key, const std::string& name) {
+  if (alive_) Step(AllowEvent{key, name});
+}
+
+void CoordinatorProcess::Plan(const PlanEvent& plan) {
+  if (alive_) Step(plan);
 }
 
 // ---- what comes in ----
@@ -176,6 +181,7 @@ void CoordinatorProcess::HandleSession(Route route, const WorkerKey& user,
   }
   Peer& peer = peers_[session];
   peer.last_heard = Now();
+  options_.watchers->Tell([&](Watcher& w) { w.OnHeard(session, Now()); });
   if (peer.route != route) {
     peer.route = route;
     reducer_->RouteChanged(session, route);
@@ -201,14 +207,18 @@ void CoordinatorProcess::HandleHeartbeat(SessionId session, const Heartbeat& hea
 }
 
 void CoordinatorProcess::CheckSilence() {
-  const Duration limit =
-      10 * Seconds(1) * static_cast<int64_t>(options_.scenario->config.run.patience * 1000) / 1000;
-  std::vector<SessionId> silent;
+  const Duration beat =
+      Seconds(1) * static_cast<int64_t>(options_.scenario->config.run.patience * 1000) / 1000;
+  std::vector<SessionId> silent, late;
   for (const auto& [id, session] : core_->state().sessions) {
     auto [peer, is_new] = peers_.try_emplace(id);
     if (is_new) peer->second.last_heard = Now();
-    if (Now() - peer->second.last_heard > limit) silent.push_back(id);
+    const Duration unheard = Now() - peer->second.last_heard;
+    if (unheard > kSilentBeats * beat) silent.push_back(id);
+    if (unheard > kLateBeats * beat) late.push_back(id);
   }
+  if (late != late_) Step(LateEvent{late_ = late});
+  if (!alive_) return;
   if (silent.empty() && !core_->state().frozen_until) return;
   Step(SilentEvent{silent});
   for (SessionId id : silent) {
@@ -218,9 +228,10 @@ void CoordinatorProcess::CheckSilence() {
 
 // ---- what goes out ----
 
-void CoordinatorProcess::Step(EventBody body) {
-  Effects effects = core_->Step(Event{Now(), std::move(body)});
+void CoordinatorProcess::Step(const EventBody& body) {
+  const Effects effects = core_->Step(Event{Now(), body});
   if (!effects.fatal.empty()) return Die(Death::kFailed, absl::DataLossError(effects.fatal));
+  options_.watchers->Tell([&](Watcher& w) { w.OnEvent(body, effects); });
   if (!Journal(effects.records)) return;
   for (const Reply& reply : effects.replies) {
     if (!Survives()) return;

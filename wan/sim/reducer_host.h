@@ -19,6 +19,8 @@
 #include "sync/fragments.h"
 #include "transport/transfer.h"
 #include "wan/sim/event_queue.h"
+#include "wan/sim/faults.h"
+#include "wan/sim/scenario.h"
 #include "wan/sim/watcher.h"
 
 namespace longhaul::sim {
@@ -30,6 +32,7 @@ class ReducerHost {
  public:
   struct Options {
     EventQueue* queue = nullptr;
+    Faults* faults = nullptr;
     Storage* disk = nullptr;
     Watchers* watchers = nullptr;
     Generation generation;
