@@ -421,16 +421,19 @@ bool CoordinatorService::DoCheckpoint(const StoreCheckpoint& request) {
 }
 
 void CoordinatorService::CheckSilence() {
-  const Duration limit =
-      10 * Seconds(1) * static_cast<int64_t>(options_.config.run.patience * 1000) / 1000;
-  std::vector<SessionId> silent;
+  const Duration beat =
+      Seconds(1) * static_cast<int64_t>(options_.config.run.patience * 1000) / 1000;
+  std::vector<SessionId> silent, late;
   for (const auto& [id, session] : core_->state().sessions) {
     auto [peer, is_new] = peers_.try_emplace(id);
     if (is_new)
       peer->second.last_heard =
           Now();  // restored from the journal: it has the full time to come back
-    if (Now() - peer->second.last_heard > limit) silent.push_back(id);
+    const Duration unheard = Now() - peer->second.last_heard;
+    if (unheard > kSilentBeats * beat) silent.push_back(id);
+    if (unheard > kLateBeats * beat) late.push_back(id);
   }
+  if (late != late_) Step(LateEvent{late_ = late});
   if (silent.empty() && !core_->state().frozen_until) return;
   Step(SilentEvent{silent});
   for (SessionId id : silent) {

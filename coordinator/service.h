@@ -136,6 +136,7 @@ class CoordinatorService {
   Timestamp epoch_;  // the core's time when this process's clock read zero_ns_
   int64_t zero_ns_ = 0;
   std::map<SessionId, Peer> peers_;
+  std::vector<SessionId> late_;  // as the core knows it
   std::map<uint64_t, std::string> replies_;  // of the step in hand: token -> route
   std::optional<absl::Status> failure_;
   std::optional<ShutDown> over_;

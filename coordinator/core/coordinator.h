@@ -72,6 +72,8 @@ class Coordinator {
   // What the participation contract misses in this round; "" when nothing.
   std::string Unmet(const Round& round) const;
   Duration Grace(const Round& round) const;
+  // A live member that is not late has no contribution held.
+  bool WorthWaiting(const Round& round) const;
   uint64_t StepsOf(const Session& session) const;
   // What a contribution counts before scaling (sync/weights.h).
   uint64_t RawWeightOf(uint64_t steps) const;
@@ -123,6 +125,8 @@ class Coordinator {
   // harmless. Not part of the state.
   std::set<SessionId> check_leases_;
   std::set<SessionId> check_carry_;
+  // Whose heartbeats are overdue. Not part of the state: it only ends a wait.
+  std::set<SessionId> late_;
   bool recovered_ = false;  // from a journal, and no round was committed since
 
   // Of the Step that is running.

@@ -224,10 +224,20 @@ Duration Coordinator::Grace(const Round& round) const {
   return std::max(kMinGrace, waited * grace_per_mille_ / 1000 * patience_per_mille_ / 1000);
 }
 
+bool Coordinator::WorthWaiting(const Round& round) const {
+  uint64_t hopeless = 0;
+  for (SessionId id : late_) {
+    if (!state_.sessions.contains(id) || !round.members.contains(id)) continue;
+    const auto c = round.contributions.find(id);
+    hopeless += c == round.contributions.end() || !c->second.held ? 1 : 0;
+  }
+  return round.held + hopeless < round.live_members;
+}
+
 std::optional<RecordBody> Coordinator::DecideCollecting(FragmentId id) const {
   const Round& round = *state_.fragment(id).round;
   const bool quorum = round.held >= round.quorum && round.held_tokens >= round.quorum_tokens;
-  if (quorum && (round.held >= round.live_members || now_ >= *round.quorum_held + Grace(round)))
+  if (quorum && (!WorthWaiting(round) || now_ >= *round.quorum_held + Grace(round)))
     return DecideClose(id);
   if (round.live_members < round.quorum)
     return RoundAborted{round.id, id, "too few members are left for the quorum"};

@@ -11,7 +11,6 @@ namespace longhaul {
 namespace {
 
 constexpr Duration kHeartbeatEvery = Seconds(1);
-constexpr int kSilentBeats = 10;  // missed before a session counts as silent, times patience
 // So many at once, and more than a third of the members: the fault is taken to be ours.
 constexpr uint64_t kManySilent = 3;
 constexpr int kFreezeSilences = 3;  // for so many times the silence limit, at most
@@ -137,6 +136,8 @@ struct EventHandler {
     if (s.frozen_until) c.Commit(ExpiryThawed{});
     for (SessionId id : silent) c.Commit(SessionEnded{id, EndReason::kSilent});
   }
+
+  void operator()(const LateEvent& e) { c.late_ = {e.sessions.begin(), e.sessions.end()}; }
 
   void operator()(const StatedEvent& e) {
     auto session = s.sessions.find(e.session);

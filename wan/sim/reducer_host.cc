@@ -23,7 +23,10 @@ ReducerHost::ReducerHost(Options options, std::vector<std::unique_ptr<Reducer>> 
 
 // In order, one at a time, each after a random while: as a thread with a queue would.
 void ReducerHost::Command(std::function<void()> command) {
-  const Duration takes = Duration(Draw(options_.seed, {commands_++}) % 5'000'000);
+  Duration takes = Duration(Draw(options_.seed, {commands_++}) % 5'000'000);
+  const bool behind = busy_until_ > options_.queue->now() + Seconds(1);  // of one stall
+  if (!behind && options_.faults->Happens(FaultKind::kReducerStall))
+    takes += options_.faults->Between(FaultKind::kReducerStall, Seconds(1), kMaxReducerStall);
   busy_until_ = std::max(busy_until_, options_.queue->now()) + takes;
   most_waiting_ = std::max(most_waiting_, ++waiting_);
   options_.queue->At(busy_until_, [this, command = std::move(command)] {
@@ -98,6 +101,11 @@ void ReducerHost::Checkpoint(const StoreCheckpoint& request, const CheckpointSta
 }
 
 void ReducerHost::Tick() {
+  options_.watchers->Tell([&](Watcher& w) {
+    w.OnQueue("commands of the reducer", waiting_, kMaxReducerCommands);
+    w.OnQueue("downloads", downloads_.size(), kMaxDownloads);
+    w.OnQueue("uploads", uploads_.size(), kMaxContributions * reducers_.size());
+  });
   Command([this] {
     for (auto& [id, upload] : uploads_) {
       if (options_.queue->now() - upload.last_chunk > kUploadStall) StartAttempt(id, upload);
@@ -118,8 +126,6 @@ void ReducerHost::DoExpect(const ExpectContribution& request, const WorkerKey& u
     StartAttempt(id, upload);
   }
   AfterProgress(request.object.id.fragment, id, progress);
-  if (options_.planted == PlantedBug::kHeldTooEarly)
-    options_.post(HeldEvent{request.object.id.fragment, id});
 }
 
 void ReducerHost::StartAttempt(ContributionId id, Upload& upload) {

@@ -23,11 +23,13 @@ constexpr Duration kHandInTime = Seconds(60);
 
 }  // namespace
 
-WorkerProcess::WorkerProcess(Options options) : options_(std::move(options)) {
+WorkerProcess::WorkerProcess(Options options)
+    : options_(std::move(options)), found_(*options_.disk) {
   WorkerIdentity identity;
   identity.process = {options_.scenario->seed, options_.process + 1};
   identity.name = "w" + std::to_string(options_.process);
   identity.toy = true;
+  identity.saved = found_.saved;
   core_ = std::make_unique<Worker>(identity);
 }
 
@@ -107,9 +109,7 @@ void WorkerProcess::Do(const WorkerRequest& request) {
       return upload.second.object.fragment == resolve->fragment;
     });
   }
-  WorkerRequest job = request;
-  PlantInJob(options_.planted, job);
-  StartJob(job);
+  StartJob(request);
 }
 
 void WorkerProcess::StartTrainer(const LoadData& load) {
@@ -153,6 +153,7 @@ WorkerEvent WorkerProcess::RunJob(const WorkerRequest& request, const Fetched& f
                                   Chunks& chunks) {
   if (const auto* job = std::get_if<TrainStep>(&request)) {
     absl::StatusOr<StepOutput> out = trainer_->Step({job->step, job->positions, {}});
+    options_.watchers->Tell([&](Watcher& w) { w.OnTrained(options_.process, job->positions); });
     return StepDone{out->loss, true};
   }
   if (const auto* job = std::get_if<CodeContribution>(&request)) return CodeJob(*job, chunks);
@@ -176,17 +177,35 @@ WorkerEvent WorkerProcess::RunJob(const WorkerRequest& request, const Fetched& f
     replicas_.at(job->fragment.value)->Resolve(job->outcome);
   } else if (const auto* job = std::get_if<UnloadFragment>(&request)) {
     replicas_.at(job->fragment.value)->Unload();
-  } else if (std::holds_alternative<SaveSnapshot>(request)) {
-    // Kept by nobody: every new process here begins without a residual.
+  } else if (const auto* job = std::get_if<SaveSnapshot>(&request)) {
+    Save(*job);
+  } else if (std::holds_alternative<LoadSnapshot>(request)) {
+    TakeResidual();
   } else {
     Reset(std::get<ResetProgress>(request));
   }
   return JobDone{};
 }
 
+void WorkerProcess::Save(const SaveSnapshot& job) {
+  if (!options_.scenario->worker_snapshots) return;
+  *options_.disk = {.saved = job, .saved_by = options_.process};
+  for (const auto& replica : replicas_)
+    options_.disk->residuals.emplace_back(replica->residual().begin(), replica->residual().end());
+  options_.watchers->Tell([&](Watcher& w) { w.OnResidualSaved(options_.process); });
+}
+
+void WorkerProcess::TakeResidual() {
+  for (size_t i = 0; i < replicas_.size(); ++i)
+    LONGHAUL_CHECK(replicas_[i]->SetResidual(found_.residuals.at(i)).ok(), "it fits its fragment");
+  options_.watchers->Tell(
+      [&](Watcher& w) { w.OnResidualLoaded(options_.process, found_.saved_by); });
+}
+
 void WorkerProcess::Reset(const ResetProgress& job) {
   for (const auto& replica : replicas_) replica->ResetProgress(job.residual);
   if (job.inner_state) trainer_->ResetInnerState();
+  options_.watchers->Tell([&](Watcher& w) { w.OnProgressVoid(options_.process); });
   if (job.residual)
     options_.watchers->Tell([&](Watcher& w) { w.OnResidualLost(options_.process); });
 }
@@ -243,6 +262,8 @@ void WorkerProcess::Beat() {
   const std::optional<Welcome>& welcome = core_->welcome();
   Later(welcome ? welcome->heartbeat_every : kFirstBeatEvery, [this] { Beat(); });
   SendHeartbeat();
+  options_.watchers->Tell(
+      [&](Watcher& w) { w.OnQueue("uploads of a worker", uploads_.size(), kMaxUploads); });
   const Timestamp now = options_.queue->now();
   // A connection that is up but brings no answers is replaced.
   if (welcome && now - last_heard_ > std::max(welcome->silence_limit, kMostSilence)) {
