@@ -243,6 +243,12 @@ void RelayHolder::SendOutgoing() {
   links_->Flush();
 }
 
+bool RelayHolder::finished() const {
+  const bool no_more = index_ == 0 ? fed_ >= table_.plan.micro_batches
+                                   : table_.phase >= pcn::RelayPhase::kDraining;
+  return stage_ && no_more && stage_->ledger().open() == 0;
+}
+
 void RelayHolder::Report(pcn::StageBeat& beat) const {
   beat.epoch = epoch_;
   beat.stage = index_;
@@ -250,9 +256,7 @@ void RelayHolder::Report(pcn::StageBeat& beat) const {
   const pcn::BatchLedger& ledger = stage_->ledger();
   beat.version = stage_->version();
   beat.settled_below = ledger.FirstOpen(fed_);
-  const bool all_fed = index_ > 0 || fed_ >= table_.plan.micro_batches;
-  const bool may_finish = index_ == 0 || table_.phase >= pcn::RelayPhase::kDraining;
-  beat.finished = all_fed && may_finish && ledger.open() == 0;
+  beat.finished = finished();
   beat.accepted = ledger.accepted();
   beat.trained = ledger.trained();
   beat.open = ledger.open();

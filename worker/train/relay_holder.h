@@ -35,6 +35,7 @@ class RelayHolder {
   void OnMessage(const pcn::Message& message, Duration now);
   // One piece of work, if there is any: true when there was.
   bool Turn(Duration now, const std::function<Duration()>& clock);
+  bool finished() const;  // nothing is open here, and nothing more comes
   void Report(pcn::StageBeat& beat) const;
   const pcn::RelayBlock& block() const { return block_; }
   uint64_t epoch() const { return epoch_; }

@@ -147,10 +147,9 @@ absl::Status RelayStage::Run(const std::atomic<int>& stop) {
     if (options_.give_up_s > 0 && Now() - heard_ > Duration(int64_t(options_.give_up_s * 1e9))) {
       return absl::UnavailableError("the coordinator does not answer");
     }
-    const bool had_news = holder_ != nullptr && beat_.finished;
-    busy = holder_ != nullptr && holder_->Turn(Now(), Now);
-    if (holder_ != nullptr) holder_->Report(beat_);
-    if (beat_.finished && !had_news) next_beat_ = Now();  // tell at once
+    if (holder_ == nullptr) continue;
+    busy = holder_->Turn(Now(), Now);
+    if (holder_->finished() && !beat_.finished) next_beat_ = Now();  // to be told at once
   }
   return Finish();
 }
@@ -218,6 +217,7 @@ absl::Status RelayStage::TakeSlot(const pcn::StageTable& table, uint32_t stage) 
 }
 
 void RelayStage::Beat(bool leaving) {
+  if (holder_ != nullptr) holder_->Report(beat_);
   beat_.leaving = leaving;
   next_beat_ = Now() + pcn::kBeatEvery;
   std::vector<Frame> frames;
