@@ -94,6 +94,10 @@ void AddDataKeys(Keys& keys) {
       "tokens the model sees at once; must divide 1024");
   add("max_bytes", kData<&S::max_bytes>, WholeNumber{0, kLargestTomlInteger}, kRare,
       "use only the first bytes of the data; 0 = all");
+  add("manifest", kData<&S::manifest>, AnyText{}, kRare,
+      "instead of train: a folder made by longhaul data prepare, or its http:// address");
+  add("mixture", kData<&S::mixture>, AnyText{}, kRare,
+      "shares of the manifest's domains, \"web=3 code=1\"; \"\" = by their samples");
 }
 
 void AddTrainKeys(Keys& keys) {
@@ -178,11 +182,13 @@ void AddOtherKeys(Keys& keys) {
       "wait this share of the quorum's time for the others");
   add("round", "required_workers", kRound<&RoundSection::required_workers>, AnyText{}, kRare,
       "names, with commas: workers that every round must include");
-  add("round", "min_tokens", kRound<&RoundSection::min_tokens>,
-      WholeNumber{0, kLargestTomlInteger}, kRare, "tokens that every round must include; 0 = any");
+  add("round", "min_tokens", kRound<&RoundSection::min_tokens>, WholeNumber{0, kLargestTomlInteger},
+      kRare, "tokens that every round must include; 0 = any");
   add("round", "broken_contract", kRound<&RoundSection::broken_contract>,
       OneOf{{"stop", "degrade"}}, kRare,
       "when a round misses these two: end the run, or go on without success");
+  add("round", "plan", kRound<&RoundSection::plan>, OneOf{{"fixed", "auto"}}, kRare,
+      "steps per worker: sync.inner_steps for all, or planned so that all are ready together");
   add("network", "listen", kNetwork<&NetworkSection::listen>, AnyText{256}, kCommon,
       "address:port for workers; port 0 = any free one");
   add("network", "advertise", kNetwork<&NetworkSection::advertise>, AnyText{256}, kCommon,
