@@ -100,6 +100,8 @@ absl::StatusOr<Planned> Plan(const std::string& run_file, const std::string& fle
   ASSIGN_OR_RETURN(p.fleet, ParseFleetFile(text, fleet_file));
   ConfigOverrides overrides{CollectEnvironment(environment), p.fleet.sets};
   overrides.sets.insert(overrides.sets.end(), sets.begin(), sets.end());
+  if (run_file.empty())  // a plan without a run is about no data
+    overrides.sets.insert(overrides.sets.begin(), "data.train=wheel");
   ASSIGN_OR_RETURN(LoadedConfig loaded, LoadRunConfig(run_file, overrides));
   RunConfig& config = loaded.config;
   RETURN_IF_ERROR(ResolveModel(config));

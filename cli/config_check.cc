@@ -111,10 +111,15 @@ void Checker::Model() {
 void Checker::Data() {
   const DataSection& d = config_.data;
   const TrainSection& t = config_.train;
-  if (d.train.empty() && t.optimizer != "toy") {
+  if (!d.manifest.empty() && !d.train.empty()) {
+    Problem("data", "manifest", "give only one of: train, manifest");
+  } else if (d.train.empty() && d.manifest.empty() && t.optimizer != "toy") {
     Problem("data", "train",
-            "give a text file, a nanoGPT .bin file, or \"wheel\" for the built-in text");
+            "give a text file, a nanoGPT .bin file, or \"wheel\" for the built-in text; or "
+            "data.manifest");
   }
+  if (d.manifest.empty() && !d.mixture.empty())
+    Problem("data", "mixture", "is about the domains of data.manifest, which is not given");
   if (kSampleTokens % d.sequence_length != 0) {
     return Problem("data", "sequence_length",
                    "must divide " + std::to_string(kSampleTokens) + ", the tokens of a sample; " +

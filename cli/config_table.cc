@@ -98,6 +98,10 @@ void AddDataKeys(Keys& keys) {
       "tokens the model sees at once; must divide 1024");
   add("max_bytes", kData<&S::max_bytes>, WholeNumber{0, kLargestTomlInteger}, kRare,
       "use only the first bytes of the data; 0 = all");
+  add("manifest", kData<&S::manifest>, AnyText{}, kRare,
+      "instead of train: a folder made by longhaul data prepare, or its http:// address");
+  add("mixture", kData<&S::mixture>, AnyText{}, kRare,
+      "shares of the manifest's domains, \"web=3 code=1\"; \"\" = by their samples");
 }
 
 void AddTrainKeys(Keys& keys) {
@@ -207,6 +211,8 @@ void AddOtherKeys(Keys& keys) {
   add("round", "broken_contract", kRound<&RoundSection::broken_contract>,
       OneOf{{"stop", "degrade"}}, kRare,
       "when a round misses these two: end the run, or go on without success");
+  add("round", "plan", kRound<&RoundSection::plan>, OneOf{{"fixed", "auto"}}, kRare,
+      "steps per worker: sync.inner_steps for all, or planned so that all are ready together");
   add("network", "listen", kNetwork<&NetworkSection::listen>, AnyText{256}, kCommon,
       "address:port for workers; port 0 = any free one");
   add("network", "advertise", kNetwork<&NetworkSection::advertise>, AnyText{256}, kCommon,

@@ -23,6 +23,8 @@
 namespace longhaul {
 namespace {
 
+constexpr uint64_t kUsualDiskBytes = 4'000'000'000;  // of training data, without limits.disk_gb
+
 struct Arguments {
   std::string invitation;
   std::string worker_file;
@@ -62,6 +64,22 @@ absl::StatusOr<Keys> ReadOrMake(const std::string& path, Read read) {
   return made;
 }
 
+// For a run with a manifest: where its blocks may come from and where they are kept.
+absl::Status UseBlocks(const WorkerSettings& settings, WorkerService::Options& o) {
+  for (const std::string& place : settings.data) {
+    std::error_code error;
+    const bool http = place.starts_with("http://");
+    if (!http && !std::filesystem::exists(place + "/shards", error)) continue;  // other data
+    ASSIGN_OR_RETURN(std::shared_ptr<BlobSource> source, OpenBlobSource(place));
+    o.sources.push_back(std::move(source));
+  }
+  o.blocks_folder = o.snapshot_folder + "/blocks";
+  o.blocks_bytes =
+      settings.disk_gb > 0 ? static_cast<uint64_t>(settings.disk_gb * 1e9) : kUsualDiskBytes;
+  o.make_order = OrderOf;
+  return absl::OkStatus();
+}
+
 absl::StatusOr<WorkerService::Outcome> Join(const Arguments& args) {
   ASSIGN_OR_RETURN(Invitation invitation, ReadInvitation(args.invitation));
   const std::string user_home = Environment("HOME");
@@ -94,6 +112,7 @@ absl::StatusOr<WorkerService::Outcome> Join(const Arguments& args) {
   o.make_tensors = TensorsOf;
   o.snapshot_folder = settings.identity + ".runs/" + invitation.run_id();
   UseBackend(backend, o);
+  RETURN_IF_ERROR(UseBlocks(settings, o));
   WorkerService service(std::move(o));
   return service.Run(StopCount(/*requests=*/2));
 }
@@ -103,7 +122,9 @@ void AddOptions(CLI::App& app, Arguments& args) {
   app.add_option("--name", args.flags.name, "what the run's page calls this machine")
       ->envname("LONGHAUL_NAME");
   app.add_option("--data", args.flags.data,
-                 "file or folder that may hold the run's data; may be repeated");
+                 "file, folder or http:// origin that may hold the run's data; may be repeated");
+  app.add_option("--disk", args.flags.disk_gb, "disk that the run's data may take, GB (4)")
+      ->envname("LONGHAUL_DISK");
   app.add_option("--threads", args.flags.threads, "CPU threads (all)")->envname("LONGHAUL_THREADS");
   app.add_option("--up", args.flags.up_mbit, "limit of the upload, Mbit/s")->envname("LONGHAUL_UP");
   app.add_option("--memory", args.flags.memory_gb, "memory that may be used, GB")

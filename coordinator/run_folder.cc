@@ -37,6 +37,7 @@ RunConfig Fixed(RunConfig config) {
   config.run.patience = 0;
   config.checkpoint = {};
   config.data.train.clear();
+  config.data.manifest.clear();  // its identity decides
   return config;
 }
 

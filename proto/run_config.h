@@ -48,6 +48,12 @@ struct DataSection {
   std::string tokenizer = "bytes";
   uint32_t sequence_length = 128;
   uint64_t max_bytes = 0;  // 0 = all
+  // Instead of `train`: a prepared folder, or http://... of one. Workers get its blocks from the
+  // coordinator, or from their own --data.
+  std::string manifest;
+  // Shares of the manifest's domains, "web=3 code=1"; "" = by their samples. "; 100: web=1 code=1"
+  // changes them from a macro-block of positions on.
+  std::string mixture;
   auto operator<=>(const DataSection&) const = default;
 };
 
@@ -109,6 +115,9 @@ struct RoundSection {
   std::string required_workers;
   uint64_t min_tokens = 0;
   std::string broken_contract = "stop";
+  // Steps per worker and round: "fixed" = sync.inner_steps, "auto" = planned from measured speeds,
+  // so that all are ready at one time.
+  std::string plan = "fixed";
   auto operator<=>(const RoundSection&) const = default;
 };
 

@@ -54,7 +54,7 @@ void VisitFields(F& f, Config& c) {
        c.model.num_key_value_heads, c.model.rope_theta, c.model.rms_norm_eps,
        c.model.tie_word_embeddings);
   Each(f, c.data.train, c.data.validation, c.data.tokenizer, c.data.sequence_length,
-       c.data.max_bytes);
+       c.data.max_bytes, c.data.manifest, c.data.mixture);
   Each(f, c.train.optimizer, c.train.learning_rate, c.train.warmup_steps, c.train.lr_schedule,
        c.train.per_device_train_batch_size, c.train.gradient_accumulation_steps,
        c.train.weight_decay, c.train.max_grad_norm, c.train.adam_beta1, c.train.adam_beta2,
@@ -66,7 +66,7 @@ void VisitFields(F& f, Config& c) {
        c.sync.aggregator, c.sync.norm_cap, c.sync.restore_norm, c.sync.outer_warmup_rounds,
        c.sync.outer_drop_round, c.sync.outer_drop, c.sync.mixing, c.sync.steps_per_worker);
   Each(f, c.round.quorum, c.round.carry, c.round.grace, c.round.required_workers,
-       c.round.min_tokens, c.round.broken_contract);
+       c.round.min_tokens, c.round.broken_contract, c.round.plan);
   Each(f, c.network.listen, c.network.advertise, c.network.http);
   Each(f, c.checkpoint.every_rounds, c.checkpoint.keep);
   Each(f, c.pcn.rule, c.pcn.sweeps, c.pcn.rate, c.pcn.momentum, c.pcn.output_weight, c.pcn.nudge);
