@@ -28,7 +28,9 @@ struct Scenario {
   uint64_t positions = 0;
   JournalOptions journal;
   std::vector<Machine> machines;
-  Duration faulty{0};  // faults happen for this long, then they stop
+  Duration small_job = Milliseconds(20);  // of a worker's trainer thread: coding, applying
+  uint32_t job_spread_per_mille = 200;    // a job takes up to this much longer
+  Duration faulty{0};                     // faults happen for this long, then they stop
 };
 
 // Everything is a function of the seed. Tiny models and short rounds: a seed costs milliseconds.
