@@ -329,7 +329,10 @@ std::vector<Result> RunWan(const Bench& bench, const std::string& suite, const s
   std::vector<Result> results;
   for (const Experiment& experiment : experiments) {
     if (!Wanted(experiment, only)) continue;
-    const auto numbers = RunExperiment(experiment, bench.program_folder, folder);
+    // A folder of its own: names of files and of gloo's meeting place come again in every lab.
+    const std::string own = absl::StrCat(folder, "/", results.size());
+    std::filesystem::create_directories(own);
+    const auto numbers = RunExperiment(experiment, bench.program_folder, own);
     for (const Row& row : experiment.rows) {
       Result result{"wan",      row.name,     std::nullopt, row.unit,
                     row.target, row.relation, row.kind,     ""};

@@ -16,7 +16,8 @@ constexpr double kGain = 1.25;
 constexpr double kProbe = 1.5;
 constexpr double kProbeQueue = 2;
 constexpr double kQueueing = 1.25;    // smoothed over least round trip
-constexpr double kMuchLoss = 0.0005;  // share from which grants are doubled
+constexpr double kMuchLoss = 0.0005;  // share from which grants are raised
+constexpr double kLossGain = 3;
 constexpr double kStillGrowing = 1.15;
 constexpr int kStopDoublingAfter = 3;  // intervals without growth
 constexpr int kStallRoundTrips = 4;
@@ -95,7 +96,7 @@ void LinkEstimate::Decide() {
   double gain = kGain;
   if (queueing) gain = 1.0;
   if (intervals_ % kProbeEvery == 0) gain *= queueing ? kProbeQueue : kProbe;
-  if (loss_ > kMuchLoss) gain *= 2;
+  if (loss_ > kMuchLoss) gain *= kLossGain;
   SetWindow(gain * product);
 }
 

@@ -28,8 +28,10 @@ struct Scenario {
   uint64_t positions = 0;
   JournalOptions journal;
   std::vector<Machine> machines;
-  bool worker_snapshots = true;  // workers keep residuals on disks of their own
-  Duration faulty{0};            // faults happen for this long, then they stop
+  bool worker_snapshots = true;           // workers keep residuals on disks of their own
+  Duration small_job = Milliseconds(20);  // of a worker's trainer thread: coding, applying
+  uint32_t job_spread_per_mille = 200;    // a job takes up to this much longer
+  Duration faulty{0};                     // faults happen for this long, then they stop
 };
 
 // Of the owner of machine number `key.bytes[0]`.

@@ -18,7 +18,6 @@ namespace {
 
 constexpr Duration kFirstBeatEvery = Seconds(1);
 constexpr Duration kMostSilence = Seconds(10);  // at least this long before a new connection
-constexpr Duration kSmallJob = Milliseconds(20);
 constexpr Duration kHandInTime = Seconds(60);
 
 }  // namespace
@@ -123,7 +122,9 @@ void WorkerProcess::StartTrainer(const LoadData& load) {
                          static_cast<float>(sync.error_feedback)},
         FragmentId{i}, layout[i], *trainer_));
   }
-  Later(kSmallJob, [this, identity = load.identity] { Step(DataLoaded{identity, "sim"}); });
+  Later(options_.scenario->small_job, [this, identity = load.identity] {
+    Step(DataLoaded{identity, "sim"});
+  });
 }
 
 // One job after the other; what it does happens when it ends.
@@ -132,12 +133,12 @@ void WorkerProcess::StartJob(const WorkerRequest& request) {
       std::holds_alternative<LoadState>(request) || std::holds_alternative<ApplyCommit>(request);
   Fetched fetched = needs_object ? std::exchange(fetched_, nullptr) : nullptr;
   const bool step = std::holds_alternative<TrainStep>(request);
-  Duration takes = step ? options_.scenario->machines[options_.machine].step_time : kSmallJob;
+  Duration takes =
+      step ? options_.scenario->machines[options_.machine].step_time : options_.scenario->small_job;
   takes = takes * static_cast<int64_t>(slow_per_mille_) / 1000;
-  takes +=
-      takes *
-      static_cast<int64_t>(Draw(options_.scenario->seed, {6, options_.process, jobs_++}) % 200) /
-      1000;
+  const uint64_t spread = options_.scenario->job_spread_per_mille;
+  const uint64_t draw = Draw(options_.scenario->seed, {6, options_.process, jobs_++});
+  if (spread > 0) takes += takes * static_cast<int64_t>(draw % spread) / 1000;
   const Timestamp now = options_.queue->now();
   trainer_busy_until_ = std::max(trainer_busy_until_, now) + takes;
   options_.queue->At(trainer_busy_until_, [this, request, fetched] {
