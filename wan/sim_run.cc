@@ -172,7 +172,7 @@ class SimRun {
     if (!started.ok()) return Fail("the coordinator did not start: " + started.ToString());
     const bool first = run_id_.empty();
     run_id_ = lives_.back()->run_id();
-    for (const WorkerKey& key : keys_) lives_.back()->Allow(key);
+    for (const WorkerKey& key : keys_) lives_.back()->Allow(key, sim::MachineName(key));
     for (size_t i = 0; i < nodes_.size(); ++i) {
       if (first) {
         queue_.After(kProcessStart, [this, i] { StartWorker(i); });
