@@ -4,7 +4,7 @@
 // Rate: the most bytes per round trip of the last ten seconds (a max filter, as BBR's: Cardwell et
 // al., ACM Queue 14(5), 2016). Round trip: the least of the last ten seconds. Credit:
 // gain × rate × (round trip + decoding), with a gain of 1.25; 1.0 while round trips are a quarter
-// longer than the least, so that a queue drains; doubled on a path that loses, where
+// longer than the least, so that a queue drains; tripled on a path that loses, where
 // retransmissions hold credit. For one round trip in eight it is half as much again, to find out
 // whether there is more, and twice as much while round trips are long: what makes them long may be
 // jitter, and then less credit would mean less rate, and so on down. Whenever the rate grows, at
