@@ -24,6 +24,7 @@
 #include "data/prefetch.h"
 #include "data/prepare.h"
 #include "data/sample_shards.h"
+#include "data/verified_blobs.h"
 #include "sharding/order/mixed_order.h"
 
 namespace longhaul {

@@ -204,6 +204,13 @@ ConfigValue RandomValue(const ValueRule& rule, Rng& rng) {
 // Values that pass the ties between keys, where a random one would not.
 void RepairTies(RunConfig& config, Rng& rng) {
   config.data.sequence_length = 1u << rng.Below(11);
+  if (rng.Chance(1, 2)) {
+    config.data.train.clear();
+    config.data.manifest = "sets/mix";
+  } else {
+    config.data.manifest.clear();
+    config.data.mixture.clear();
+  }
   config.train.per_device_train_batch_size = 1024 * static_cast<uint32_t>(1 + rng.Below(64));
   config.sync.overlap_steps = static_cast<uint32_t>(rng.Below(config.sync.inner_steps));
   config.network = NetworkSection{"[::1]:" + std::to_string(rng.Below(65536)), "", ""};

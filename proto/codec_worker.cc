@@ -157,8 +157,8 @@ void ToProto(const FetchBlob& in, wire::FetchBlob* out) {
 }
 
 absl::Status FromProto(const wire::FetchBlob& in, FetchBlob* out) {
-  if (in.bytes() == 0 || in.bytes() > kMaxBlobPartBytes)
-    return absl::InvalidArgumentError("a part of a blob has a wrong size");
+  if (in.bytes() > kMaxBlobPartBytes)
+    return absl::InvalidArgumentError("a part of a blob is too long");
   out->transfer = in.transfer();
   out->offset = in.offset();
   out->bytes = in.bytes();

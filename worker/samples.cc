@@ -1,6 +1,7 @@
 #include "worker/samples.h"
 
 #include <algorithm>
+#include <cstdio>
 #include <utility>
 
 #include "common/status_macros.h"
@@ -67,6 +68,16 @@ class ManifestSamples : public Samples {
   void SetLeases(const std::vector<LeaseRange>& leases) override { feed_->SetLeases(leases); }
   void NoteExchange() override { feed_->NoteExchange(); }
   void Close() override { feed_->Close(); }
+  std::string Describe() const override {
+    const BlockFeed::Stats s = feed_->stats();
+    char text[128];
+    std::snprintf(text, sizeof text,
+                  "training data: %llu blocks, %.1f MB downloaded; training waited %.2f s for it",
+                  static_cast<unsigned long long>(s.blocks),
+                  1e-6 * static_cast<double>(s.downloaded_bytes),
+                  1e-9 * static_cast<double>(s.waited_ns));
+    return text;
+  }
 
  private:
   absl::Status Narrow(std::span<uint16_t> out) const {

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <string>
 #include <vector>
 
 #include "absl/status/status.h"
@@ -29,6 +30,8 @@ class Samples {
   virtual void SetLeases(const std::vector<LeaseRange>&) {}
   // The model is being exchanged: data gives way.
   virtual void NoteExchange() {}
+  // For people: what came and how long training waited for it; empty: nothing worth saying.
+  virtual std::string Describe() const { return ""; }
   // Whoever waits fails.
   virtual void Close() {}
 };

@@ -89,6 +89,7 @@ absl::StatusOr<WorkerService::Outcome> WorkerService::Run(const std::atomic<int>
     Beat();
   }
   if (failure_) return *failure_;
+  if (samples_ && options_.say && !samples_->Describe().empty()) options_.say(samples_->Describe());
   const int64_t flushed = MonotonicNs() + kFlushTime.count();
   while (MonotonicNs() < flushed) events_.PopFor(Duration(flushed - MonotonicNs()));
   return Outcome{exit_->success, exit_->refusal, exit_->reason};

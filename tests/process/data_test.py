@@ -177,7 +177,7 @@ class DataTest(RigTest):
         fresh = rig.coordinator("--resume", rig.checkpoint(ROUNDS), run="fresh",
                                 sets=[*SETS, "data.manifest=other"])
         self.assertNotEqual(fresh.wait(), 0)
-        self.assertIn("other data", fresh.text())
+        self.assertIn("was trained on data", fresh.text())
 
     def test_refuses_what_cannot_be(self):
         rig = self.rig(TOY_RUN)
