@@ -152,8 +152,7 @@ absl::StatusOr<Record> BeginGeneration(Storage& storage, const RunStartOptions& 
   const std::optional<LeaseBook> leases = LeaseBook::Decode(reader);
   if (!leases || leases->total() != options.positions ||
       leases->fragments() != options.layout.size()) {
-    return absl::InvalidArgumentError(options.resume_from +
-                                      " counts other data than is given now");
+    return absl::InvalidArgumentError(options.resume_from + " counts other data than is given now");
   }
   if (checkpoint.state.data_identity != options.data_identity) {
     return absl::InvalidArgumentError(options.resume_from + " was trained on data " +
