@@ -133,6 +133,7 @@ void AddPcnRelay(CLI::App& pcn, Command& command) {
       "  longhaul-worker pcn-stage @i.txt        (twice)");
   relay->callback([args, &command] {
     command.run = [args] {
+      StartLogging(LogLevel::kInfo, "pcn-relay", "");
       const auto codec = pcn::ParseRowCodec(args->codec);
       if (!codec) {
         LogError("--codec " + args->codec + ": there are float32, bf16 and int8");
