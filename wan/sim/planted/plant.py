@@ -54,10 +54,11 @@ def planted(bugs, read):
     for index, (name, hunks) in enumerate(bugs):
         for source, old, new in hunks:
             text = texts.setdefault(source, read(source))
-            if ("\n" + text).count("\n" + old) != 1:
+            places = [m.start() for m in re.finditer("(?m)^" + re.escape(old), text)]
+            if len(places) != 1:
                 raise Problem(f"{source}: {name}: its old text is not there exactly once:\n{old}")
             new = re.sub(r"\bPLANTED\b", f"::longhaul::sim::Planted({index})", new)
-            texts[source] = ("\n" + text).replace("\n" + old, "\n" + new)[1:]
+            texts[source] = text[:places[0]] + new + text[places[0] + len(old):]
     return {source: f'#include "{SWITCH}"\n{text}' for source, text in texts.items()}
 
 
