@@ -123,7 +123,7 @@ TEST(ConfigParse, PredictiveCoding) {
   EXPECT_EQ(StepsPerRound(loaded->config), 4u);
   EXPECT_EQ(StepsPerRound(Parse(pcn + "rule = \"spc\"\nsweeps = 3\n")->config), 20u);
   EXPECT_EQ(ErrorOf(pcn + "rule = \"ipc\"\nsweeps = 3\n"),
-            "default: sync.inner_steps = 20: counts weight updates, of which a step of rule ipc "
+            "sync.inner_steps = 20: counts weight updates, of which a step of rule ipc "
             "makes 3 (pcn.sweeps x gradient_accumulation_steps); nearest: 18 or 21");
   EXPECT_THAT(ErrorOf(pcn + "rule = \"ibc\"\n"), HasSubstr("did you mean \"ipc\"?"));
   EXPECT_THAT(ErrorOf(pcn + "rule = \"zil\"\nnudge = 0.5\n"),
@@ -269,6 +269,14 @@ void RepairTies(RunConfig& config, Rng& rng) {
     config.data.mixture.clear();
   }
   config.train.per_device_train_batch_size = 1024 * static_cast<uint32_t>(1 + rng.Below(64));
+  if (rng.Chance(1, 2)) {
+    config.train.mode = "backprop";
+    config.pcn = PcnSection();
+  } else {
+    config.train.mode = "pcn";
+    config.train.optimizer = "adamw";
+    config.pcn.rule = "spc";
+  }
   config.sync.overlap_steps = static_cast<uint32_t>(rng.Below(config.sync.inner_steps));
   config.sync.bits_down = 0.05 + static_cast<double>(rng.Below(7));
   config.sync.delta_per_step = config.sync.norm_cap = false;

@@ -117,6 +117,7 @@ class SimRun {
       keys_.back().bytes[0] = static_cast<uint8_t>(i + 1);
       keys_.back().bytes[1] = static_cast<uint8_t>((i + 1) >> 8);
     }
+    disks_.resize(nodes_.size());
     running_.assign(nodes_.size(), SIZE_MAX);
   }
 
@@ -208,6 +209,7 @@ class SimRun {
     o.process = processes_.size();
     o.machine = machine;
     o.key = keys_[machine];
+    o.disk = &disks_[machine];
     o.run_id = run_id_;
     o.send = [this, process = o.process, machine](sim::Packet packet) {
       packet.process = process;
@@ -361,7 +363,8 @@ class SimRun {
   sim::Watchers watchers_;
   sim::History history_;
   std::vector<uint32_t> nodes_;  // by machine
-  std::vector<WorkerKey> keys_;  // by machine
+  std::vector<WorkerKey> keys_;  // by machine, as the next
+  std::vector<sim::WorkerDisk> disks_;
   std::vector<size_t> running_;  // by machine: the newest process
   std::vector<std::unique_ptr<sim::CoordinatorProcess>> lives_;
   std::vector<std::unique_ptr<sim::WorkerProcess>> processes_;

@@ -91,7 +91,7 @@ TEST(PcnTrainer, EveryRuleLearns) {
       {.rule = "spc", .sweeps = 4, .rate = 0.02, .nudge = -0.1},
       {.rule = "epc", .sweeps = 2, .rate = 0.001},
       {.rule = "pcalm", .sweeps = 6, .rate = 0.02},
-      {.rule = "ipc", .sweeps = 3, .rate = 0.02}};
+      {.rule = "ipc", .sweeps = 3, .rate = 0.02, .output_weight = 0.1}};
   for (const PcnSection& pcn : rules) {
     auto trainer = MakeTrainer(pcn);
     const std::vector<uint16_t> tokens = Tokens();
@@ -102,7 +102,7 @@ TEST(PcnTrainer, EveryRuleLearns) {
     EXPECT_LT(last, 0.8 * first) << pcn.rule;
     const auto evaluated = trainer->Evaluate(Parameters(*trainer), tokens);
     ASSERT_TRUE(evaluated.ok());
-    EXPECT_LT(evaluated->loss, 0.8 * first);
+    EXPECT_LT(evaluated->loss, 0.8 * first) << pcn.rule << " " << last;
     EXPECT_EQ(trainer->Sample(Parameters(*trainer), {}, 5, 1)->size(), 5u);
   }
 }
