@@ -205,6 +205,12 @@ class DataTest(RigTest):
             self.assertIn(fleet.name, plan)
         for words in ("P1 steps", "P3 fragments", "ratio", "limited", "GB"):
             self.assertIn(words, plan)
+        for codec in ("top-k", "bit-budget", "int8", "float32"):
+            what_if = subprocess.run(
+                [BIN / "longhaul", "plan", fleets[0], "--set", f"sync.codec={codec}", "--set",
+                 "sync.bits=1.5", "--set", "sync.inner_steps=60", "--recommend"],
+                capture_output=True, text=True, check=True, timeout=PATIENCE_S).stdout
+            self.assertIn(f"up {codec} ", what_if)
 
     def test_steps_follow_the_speed(self):
         rig = self.rig()
