@@ -269,15 +269,13 @@ void RepairTies(RunConfig& config, Rng& rng) {
     config.data.mixture.clear();
   }
   config.train.per_device_train_batch_size = 1024 * static_cast<uint32_t>(1 + rng.Below(64));
-  if (rng.Chance(1, 2)) {
-    config.train.mode = "backprop";
-    config.pcn = PcnSection();
-  } else {
-    config.train.mode = "pcn";
-    config.train.optimizer = "adamw";
-    config.pcn.rule = "spc";
-  }
-  config.sync.overlap_steps = static_cast<uint32_t>(rng.Below(config.sync.inner_steps));
+  if (config.train.optimizer == "toy") config.train.mode = "backprop";
+  config.train.gradient_accumulation_steps = 1 + static_cast<uint32_t>(rng.Below(4));
+  config.pcn.sweeps = 1 + static_cast<uint32_t>(rng.Below(20));
+  if (config.pcn.rule != "spc") config.pcn = {.rule = "ipc", .sweeps = config.pcn.sweeps};
+  if (config.train.mode == "backprop") config.pcn = PcnSection();
+  config.sync.inner_steps = UpdatesPerStep(config) * (1 + static_cast<uint32_t>(rng.Below(9)));
+  config.sync.overlap_steps = static_cast<uint32_t>(rng.Below(StepsPerRound(config)));
   config.sync.bits_down = 0.05 + static_cast<double>(rng.Below(7));
   config.sync.delta_per_step = config.sync.norm_cap = false;
   config.sync.mixing = -1;

@@ -62,11 +62,11 @@ class PcnRunTest(RigTest):
 class RelayTest(RigTest):
     """longhaul pcn relay, longhaul-worker pcn-stage."""
 
-    def relay(self, rig, name, stages, *arguments):
-        """A coordinator that has written its invitation."""
+    def relay(self, rig, name, stages, *arguments, lease_s=15):
+        """A coordinator that has written its invitation, or has ended."""
         program = rig.start(name, [
             BIN / "longhaul", "pcn", "relay", "--stages", stages, "--sizes",
-            ",".join(map(str, SIZES)), "--rows", ROWS, "--generated-images", 300, "--lease", 15,
+            ",".join(map(str, SIZES)), "--rows", ROWS, "--generated-images", 300, "--lease", lease_s,
             "--invitation", f"{name}.txt", "--json", f"{name}.json", *arguments])
         wait_until(lambda: (rig.folder / f"{name}.txt").exists() or not program.running(),
                    "the coordinator invites")
@@ -113,8 +113,8 @@ class RelayTest(RigTest):
     def test_a_killed_stage_is_replaced(self):
         rig = self.rig()
         program = self.relay(rig, "kill", 4, "--first-layers", "0,2,3,4", "--micro-batches", 600,
-                             "--work-unit-ms", 4, "--snapshot-every", 10, "--lease", 3, "--hop-ms",
-                             500)
+                             "--work-unit-ms", 4, "--snapshot-every", 10, "--hop-ms", 500,
+                             lease_s=3)
         stages = [self.stage(rig, "kill", k) for k in range(4)]
         stages[1].wait_for("stage 1 of 4, epoch 1")
         wait_until(lambda: "epoch 1" in program.text(), "all are at work")

@@ -148,11 +148,13 @@ void RelayHolder::OnMessage(const pcn::Message& message, Duration now) {
   }
   if (!stage_) return;  // what it says will be said again
   stage_->OnMessage(message, Milliseconds(now));
-  if (message.kind == MessageKind::kStateUp && is_top()) {
-    const uint64_t m = message.micro_batch;
-    stage_->OfferLabel(m,
-                       Exact(pcn::DrawBatch(fold_, table_.plan.rows, table_.plan.seed, m).target));
-  }
+  if (message.kind == MessageKind::kStateUp && is_top()) OfferLabel(message.micro_batch);
+}
+
+void RelayHolder::OfferLabel(uint64_t micro_batch) {
+  const pcn::RelayPlan& plan = table_.plan;
+  stage_->OfferLabel(micro_batch,
+                     Exact(pcn::DrawBatch(fold_, plan.rows, plan.seed, micro_batch).target));
 }
 
 void RelayHolder::AnswerSnapshotQuery(const pcn::Message& query) {
@@ -188,6 +190,7 @@ void RelayHolder::Feed() {
       next_input_ = Exact(pcn::DrawBatch(fold_, plan.rows, plan.seed, fed_).input);
     }
     if (!stage_->OfferInput(fed_, *next_input_)) return;
+    if (is_top()) OfferLabel(fed_);
     next_input_.reset();
     ++fed_;
   }
@@ -244,8 +247,8 @@ void RelayHolder::SendOutgoing() {
 }
 
 bool RelayHolder::finished() const {
-  const bool no_more = index_ == 0 ? fed_ >= table_.plan.micro_batches
-                                   : table_.phase >= pcn::RelayPhase::kDraining;
+  const bool no_more =
+      index_ == 0 ? fed_ >= table_.plan.micro_batches : table_.phase >= pcn::RelayPhase::kDraining;
   return stage_ && no_more && stage_->ledger().open() == 0;
 }
 

@@ -48,6 +48,7 @@ class RelayHolder {
   void AskForSnapshot(Duration now);
   void AnswerSnapshotQuery(const pcn::Message& query);
   void Feed();
+  void OfferLabel(uint64_t micro_batch);
   void Do(const pcn::Work& work, Duration now);
   void SendOutgoing();
   uint64_t Milliseconds(Duration now) const;
