@@ -74,7 +74,7 @@ double LargestEigenvalue(FreeStates& states, uint32_t iterations, uint64_t seed)
     if (!(norm > 0) || !std::isfinite(norm)) return norm;
     for (at::Tensor& part : v) part = part.mul(1 / norm);
     std::vector<at::Tensor> product = HessianTimes(states, v, step);
-    eigenvalue = Dot(v, product);
+    eigenvalue = std::abs(Dot(v, product));
     v = std::move(product);
   }
   return eigenvalue;

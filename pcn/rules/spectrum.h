@@ -17,8 +17,10 @@ namespace longhaul::pcn {
 std::vector<at::Tensor> HessianTimes(FreeStates& states, const std::vector<at::Tensor>& v,
                                      double step);
 
-// The largest eigenvalue over the batch's rows, by power iteration from a start drawn from `seed`;
-// 0 for a network without hidden states. Two predictions of the network per iteration.
+// The size of the largest eigenvalue over the batch's rows, by power iteration from a start drawn
+// from `seed`. Far from a minimum it may belong to negative curvature (normalised states have a lot
+// of it), along which large steps run away, too. 0 for a network without hidden states. Two
+// predictions of the network per iteration.
 double LargestEigenvalue(FreeStates& states, uint32_t iterations, uint64_t seed);
 
 // Watches rate * lambda_max during training.

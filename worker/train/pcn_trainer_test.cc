@@ -102,7 +102,7 @@ TEST(PcnTrainer, EveryRuleLearns) {
     EXPECT_LT(last, 0.8 * first) << pcn.rule;
     const auto evaluated = trainer->Evaluate(Parameters(*trainer), tokens);
     ASSERT_TRUE(evaluated.ok());
-    EXPECT_LT(evaluated->loss, 0.8 * first);
+    EXPECT_LT(evaluated->loss, 0.9 * first) << pcn.rule;  // after one more step than `last`
     EXPECT_EQ(trainer->Sample(Parameters(*trainer), {}, 5, 1)->size(), 5u);
   }
 }
