@@ -66,17 +66,17 @@ class RelayTest(RigTest):
         """A coordinator that has written its invitation, or has ended."""
         program = rig.start(name, [
             BIN / "longhaul", "pcn", "relay", "--stages", stages, "--sizes",
-            ",".join(map(str, SIZES)), "--rows", ROWS, "--generated-images", 300, "--lease", lease_s,
-            "--invitation", f"{name}.txt", "--json", f"{name}.json", *arguments])
+            ",".join(map(str, SIZES)), "--rows", ROWS, "--generated-images", 300, "--lease",
+            lease_s, "--invitation", f"{name}.txt", "--json", f"{name}.json", *arguments])
         wait_until(lambda: (rig.folder / f"{name}.txt").exists() or not program.running(),
                    "the coordinator invites")
         return program
 
-    def stage(self, rig, name, number, *arguments, speed=None):
-        """A stage; those that came first are faster, so they are below."""
+    def stage(self, rig, name, number, *arguments):
+        """A stage; those with low numbers are faster, so they are below."""
         return rig.start(f"{name}-stage{number}", [
             BIN / WORKER, "pcn-stage", f"@{name}.txt", "--output", f"{name}-blocks", "--speed",
-            speed or 100 - number, *arguments])
+            100 - number, *arguments])
 
     def finish(self, rig, name, program, stages):
         """What the coordinator reports, and all weights."""
