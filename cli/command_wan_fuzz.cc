@@ -135,6 +135,9 @@ int Goodput(const FuzzArguments& args) {
   json["kills"] = g.kills;
   json["commits"] = {{"healthy", g.healthy.commits}, {"failing", g.failing.commits}};
   json["violations"] = violations;
+  for (const sim::WorldResult* r : {&g.healthy, &g.failing}) {
+    for (const sim::Violation& v : r->violations) json["why"].push_back(v.checker + ": " + v.what);
+  }
   json["healthy_tokens_per_s"] = g.healthy_tokens_per_s;
   json["failing_tokens_per_s"] = g.failing_tokens_per_s;
   json["goodput"] = g.ratio();

@@ -274,6 +274,43 @@ TEST_P(Cores, ProgressThatALastRoundsAbortLeftOverGoesOutInTheNext) {
   ExpectExactlyOnce(world);
 }
 
+// Two of three make the quorum, but the round's time is over before the grace for the third.
+TEST_P(Cores, AQuorumThatIsHeldWhenTheTimeIsOverCommits) {
+  RunConfig config = Config();
+  config.round.quorum = 0.6;
+  config.round.grace = 1000.0;
+  CoreWorld world(config);
+  for (uint8_t k = 1; k <= 3; ++k) world.AddWorker(k);
+  world.RunUntil(1);
+  world.Tick(Seconds(5));
+  world.may_step = [](int i) { return i != 2; };
+  world.RunUntil(2, 4000);
+  EXPECT_EQ(world.version(), 2u) << world.WaitingFor();
+  EXPECT_THAT(world.JournalText(), Not(Contains(HasSubstr("aborted"))));
+  ExpectExactlyOnce(world);
+}
+
+// The time for a round follows from what the last one took: one that was given up took longer.
+TEST_P(Cores, AfterARoundWasGivenUpTheNextOneHasMoreTime) {
+  RunConfig config = Config();
+  config.round.quorum = 1.0;
+  CoreWorld world(config);
+  world.AddWorker(1);
+  world.AddWorker(2);
+  world.RunUntil(1);
+  world.may_step = [](int) { return false; };
+  std::vector<Duration> limits;
+  for (int i = 0; i < 2000 && limits.size() < 3; ++i) {
+    const std::optional<Round>& round = world.state().fragments[0].round;
+    if (round && (limits.empty() || limits.back() != round->time_limit))
+      limits.push_back(round->time_limit);
+    world.Tick(Seconds(10));
+  }
+  ASSERT_EQ(limits.size(), 3u);
+  EXPECT_GT(limits[1], limits[0]);
+  EXPECT_GT(limits[2], limits[1]);
+}
+
 TEST_P(Cores, AWorkerThatFellBehindTheKeptCommitsLoadsTheSnapshotAndGoesOn) {
   RunConfig config = Config();
   config.run.rounds = 16;

@@ -237,11 +237,12 @@ bool Coordinator::WorthWaiting(const Round& round) const {
 std::optional<RecordBody> Coordinator::DecideCollecting(FragmentId id) const {
   const Round& round = *state_.fragment(id).round;
   const bool quorum = round.held >= round.quorum && round.held_tokens >= round.quorum_tokens;
-  if (quorum && (!WorthWaiting(round) || now_ >= *round.quorum_held + Grace(round)))
+  if (quorum &&
+      (!WorthWaiting(round) || now_ >= std::min(*round.quorum_held + Grace(round), round.deadline)))
     return DecideClose(id);
   if (round.live_members < round.quorum)
     return RoundAborted{round.id, id, "too few members are left for the quorum"};
-  if (now_ >= round.deadline)
+  if (now_ >= round.deadline && !quorum)
     return RoundAborted{round.id, id, "the quorum was not reached in time"};
   if (round.contributions.empty() && DataUsedUp())
     return RoundAborted{round.id, id, "the data is used up"};

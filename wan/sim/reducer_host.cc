@@ -78,6 +78,14 @@ void ReducerHost::Drop(const DropContribution& request) {
 void ReducerHost::Reduce(const ReduceRound& request) {
   Command([=, this] {
     reduce_[request.fragment] = request;
+    // It may be long in adding up, while it goes on taking what arrives.
+    Faults& faults = *options_.faults;
+    if (faults.enabled(FaultKind::kReducerStall) &&
+        faults.Below(FaultKind::kReducerStall, 8) == 0) {
+      faults.Count(FaultKind::kReducerStall);
+      adds_from_ = options_.queue->now() +
+                   faults.Between(FaultKind::kReducerStall, Seconds(1), kMaxReducerStall);
+    }
     TryReduce(request.fragment);
   });
 }
@@ -185,6 +193,11 @@ void ReducerHost::AfterProgress(FragmentId fragment, ContributionId id,
 void ReducerHost::TryReduce(FragmentId fragment) {
   auto it = reduce_.find(fragment);
   if (it == reduce_.end()) return;
+  if (options_.queue->now() < adds_from_) {
+    return options_.queue->At(adds_from_, [this, fragment] {
+      if (options_.alive()) TryReduce(fragment);
+    });
+  }
   const ReduceRound& reduce = it->second;
   Reducer::CloseOrder order{.round = reduce.round,
                             .attempt = reduce.attempt,

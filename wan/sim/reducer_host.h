@@ -106,6 +106,7 @@ class ReducerHost {
   std::map<ContributionId, Upload> uploads_;
   std::map<uint64_t, ContributionId> attempts_;
   std::map<FragmentId, ReduceRound> reduce_;
+  Timestamp adds_from_;  // not before
   std::map<std::pair<Route, ObjectId>, Outgoing> downloads_;
   std::map<std::string, std::vector<CheckpointFragment>> served_;  // by folder
 };

@@ -40,7 +40,7 @@ TEST(World, TheSameSeedHasTheSameHistory) {
 }
 
 TEST(World, WorkersThatFailCostLittle) {
-  const Goodput g = MeasureGoodput({.workers = 12, .rounds = 30});
+  const Goodput g = MeasureGoodput({.rounds = 30});
   EXPECT_EQ(Text(g.healthy) + Text(g.failing), "");
   EXPECT_GT(g.kills, 5u);
   EXPECT_GE(g.ratio(), 0.9);

@@ -157,7 +157,7 @@ void RoundTwin::CheckClosing(const RoundClosed& r, const Round& round, Timestamp
   const Duration waited = *round.quorum_since - round.at;
   const Duration grace = std::max(kLeastGrace, waited * PerMille(config_.round.grace) / 1000 *
                                                    PerMille(config_.run.patience) / 1000);
-  if (!NobodyToWaitFor(round) && now < *round.quorum_since + grace)
+  if (!NobodyToWaitFor(round) && now < *round.quorum_since + grace && now < round.deadline)
     Complain(Named(r.round) + " closes within the grace");
 }
 
@@ -170,7 +170,8 @@ void RoundTwin::CheckAborted(const RoundAborted& r, const Round& round, Timestam
   const bool no_data =
       collecting && round.taken.empty() && ledger_.free() < SamplesPerStep(config_);
   const bool last = collecting || round.attempt == kAttempts;
-  if (hopeless || no_data || (last && now >= round.deadline)) return;
+  const bool in_vain = last && now >= round.deadline && !(collecting && round.QuorumHeld());
+  if (hopeless || no_data || in_vain) return;
   Complain(Named(r.round) + " was given up before its time: " + r.reason);
 }
 
