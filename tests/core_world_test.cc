@@ -297,6 +297,9 @@ TEST_P(Cores, AfterARoundWasGivenUpTheNextOneHasMoreTime) {
   CoreWorld world(config);
   world.AddWorker(1);
   world.AddWorker(2);
+  world.may_step = [](int) { return false; };
+  for (int i = 0; i < 5; ++i) world.Tick(Seconds(1));
+  world.may_step = [](int) { return true; };
   world.RunUntil(1);
   world.may_step = [](int) { return false; };
   std::vector<Duration> limits;

@@ -302,8 +302,10 @@ struct Applier {
     const Round round = std::move(*f.round);
     f.round.reset();
     f.decided = round.id;
-    // The next one has more time: else none of them might ever reach its quorum.
-    f.last_round_time = std::max(f.last_round_time, (now - round.opened) / 2);
+    // The next one has more time: else none of them might ever reach its quorum. Without a
+    // measured time they have the most anyway.
+    if (f.last_round_time > Duration{0})
+      f.last_round_time = std::max(f.last_round_time, (now - round.opened) / 2);
     for (const auto& [session, c] : round.contributions) {
       if (round.Includes(c.id())) Unseal(r.fragment, round, c.id());
       Carry(r.fragment, c);
