@@ -24,6 +24,12 @@ T* Add(Watchers& watchers, std::unique_ptr<T> watcher) {
   return raw;
 }
 
+// Of a round that is opened now: a broken contract is waited for until the deadline.
+Duration NextLimit(const Fragment& fragment, const Scenario& scenario) {
+  const auto limit = static_cast<double>((4 * fragment.last_round_time + Seconds(10)).count());
+  return Duration(static_cast<int64_t>(limit * scenario.config.run.patience));
+}
+
 }  // namespace
 
 World::World(WorldOptions options)
@@ -442,7 +448,7 @@ void World::Calm() {
   Duration limit{0};
   for (const Fragment& f : state.fragments) {
     target.push_back(f.version.value < scenario_.config.run.rounds ? f.version.Next() : f.version);
-    if (f.round) limit = std::max(limit, f.round->time_limit);
+    limit = std::max(limit, f.round ? f.round->time_limit : NextLimit(f, scenario_));
   }
   const Duration bound = ProgressBound(scenario_, limit);
   auto done = [&] {
