@@ -37,10 +37,7 @@ Role RoleOf(const AdmitKey& admit) { return admit.invitation ? Role::kInvitation
 CoordinatorService::CoordinatorService(Options options, Observer observer)
     : options_(std::move(options)),
       observer_(std::move(observer)),
-      planner_(
-          {.inner_steps = options_.config.sync.inner_steps,
-           .tokens_per_step = static_cast<double>(SamplesPerStep(options_.config) * kSampleTokens),
-           .rule = {options_.config.round.quorum, options_.config.round.grace}}) {}
+      planner_(RoundPlanner::OptionsOf(options_.config)) {}
 
 CoordinatorService::~CoordinatorService() {
   events_.Close();

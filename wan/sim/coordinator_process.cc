@@ -41,6 +41,8 @@ absl::Status CoordinatorProcess::Start() {
   ASSIGN_OR_RETURN(std::vector<std::unique_ptr<Reducer>> reducers, OpenReducers(start));
   core_ = std::make_unique<Coordinator>(scenario.config);
   core_->Restore(std::move(start.state));
+  if (scenario.config.round.plan == "auto")
+    planner_.emplace(RoundPlanner::OptionsOf(scenario.config));
   StartReducerHost(std::move(reducers), start.checkpoint.state);
   alive_ = true;
   Step(BootEvent{.restarted = start.restarted});
@@ -135,6 +137,8 @@ void CoordinatorProcess::Tick() {
   Step(TickEvent{});
   CheckSilence();
   if (!alive_) return;
+  if (std::exchange(plan_due_, false)) PlanRounds();
+  if (!alive_) return;
   reducer_->Tick();
   if (over_ && (peers_.empty() || Now() - over_since_ > kFarewell))
     return Die(Death::kFinished, absl::OkStatus());
@@ -199,6 +203,7 @@ void CoordinatorProcess::HandleSession(Route route, const WorkerKey& user,
 
 void CoordinatorProcess::HandleHeartbeat(SessionId session, const Heartbeat& heartbeat) {
   Peer& peer = peers_[session];
+  if (planner_) planner_->OnHeartbeat(session, heartbeat);
   if (peer.stated != heartbeat.fragments) {
     peer.stated = heartbeat.fragments;
     Step(StatedEvent{session, heartbeat.fragments});
@@ -260,12 +265,31 @@ bool CoordinatorProcess::Journal(const std::vector<Record>& records) {
     return false;
   }
   options_.history->Written();
+  for (const Record& record : records) OnRecord(record);
   if (journal_->snapshot_due()) {
     if (!Survives()) return false;
     // A failure costs nothing but a longer restart.
     (void)journal_->StoreSnapshot(EncodeState(core_->state()));
   }
   return alive_;
+}
+
+void CoordinatorProcess::OnRecord(const Record& record) {
+  if (!planner_) return;
+  planner_->OnRecord(record);
+  plan_due_ = plan_due_ || std::holds_alternative<RoundCommitted>(record.body) ||
+              std::holds_alternative<MemberReady>(record.body) ||
+              std::holds_alternative<SessionEnded>(record.body);
+}
+
+void CoordinatorProcess::PlanRounds() {
+  if (core_->state().phase != Phase::kRunning) return;
+  std::map<SessionId, uint64_t> steps;
+  for (const auto& [id, session] : core_->state().sessions) {
+    if (session.ready && !session.finishing) steps[id] = session.steps;
+  }
+  PlanEvent event = planner_->Plan(steps);
+  if (!event.steps.empty()) Step(std::move(event));
 }
 
 void CoordinatorProcess::Answer(const Reply& reply) {

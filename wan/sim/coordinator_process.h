@@ -13,6 +13,7 @@
 #include <string>
 
 #include "coordinator/core/coordinator.h"
+#include "coordinator/round_planner.h"
 #include "coordinator/run_folder.h"
 #include "wan/sim/disk.h"
 #include "wan/sim/event_queue.h"
@@ -77,6 +78,8 @@ class CoordinatorProcess {
   void Tick();
   void Step(const EventBody& body);
   bool Journal(const std::vector<Record>& records);
+  void OnRecord(const Record& record);
+  void PlanRounds();
   void Answer(const Reply& reply);
   void Do(const Request& request);
   void DoExpect(const ExpectContribution& request);
@@ -102,6 +105,8 @@ class CoordinatorProcess {
   Route replying_to_ = kNoRoute;
   std::optional<ShutDown> over_;
   Timestamp over_since_;
+  std::optional<RoundPlanner> planner_;  // with round.plan = "auto"
+  bool plan_due_ = false;
 };
 
 }  // namespace longhaul::sim

@@ -141,8 +141,10 @@ void WorkerProcess::StartJob(const WorkerRequest& request) {
   if (spread > 0) takes += takes * static_cast<int64_t>(draw % spread) / 1000;
   const Timestamp now = options_.queue->now();
   trainer_busy_until_ = std::max(trainer_busy_until_, now) + takes;
-  options_.queue->At(trainer_busy_until_, [this, request, fetched] {
-    Guard([this, request, fetched] {
+  options_.queue->At(trainer_busy_until_, [this, request, fetched, step, takes] {
+    Guard([this, request, fetched, step, takes] {
+      steps_ += step;
+      if (step) computing_ += takes;
       Chunks chunks;
       const WorkerEvent event = RunJob(request, fetched, chunks);
       Finished(event, chunks);
@@ -256,6 +258,8 @@ void WorkerProcess::SendHeartbeat() {
   if (core_->session().value == 0) return;
   Heartbeat h;
   h.fragments = core_->states();
+  h.steps = steps_;
+  h.computing_ns = static_cast<uint64_t>(computing_.count());
   Send(h);
 }
 

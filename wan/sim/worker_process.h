@@ -118,6 +118,8 @@ class WorkerProcess {
   bool connected_ = false;
   Timestamp paused_until_;
   uint32_t slow_per_mille_ = 1000;
+  uint64_t steps_ = 0;  // inner steps, and the time in them
+  Duration computing_{0};
   Timestamp trainer_busy_until_;
   uint64_t sequence_ = 0;
   uint64_t jobs_ = 0;
