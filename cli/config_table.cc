@@ -1,5 +1,6 @@
 #include "cli/config.h"
 #include "cli/presets.h"
+#include "proto/messages.h"
 
 namespace longhaul {
 namespace {
@@ -21,6 +22,8 @@ template <auto kMember>
 constexpr auto kSync = &Ref<&RunConfig::sync, kMember>;
 template <auto kMember>
 constexpr auto kRound = &Ref<&RunConfig::round, kMember>;
+template <auto kMember>
+constexpr auto kReduce = &Ref<&RunConfig::reduce, kMember>;
 template <auto kMember>
 constexpr auto kNetwork = &Ref<&RunConfig::network, kMember>;
 template <auto kMember>
@@ -178,11 +181,17 @@ void AddOtherKeys(Keys& keys) {
       "wait this share of the quorum's time for the others");
   add("round", "required_workers", kRound<&RoundSection::required_workers>, AnyText{}, kRare,
       "names, with commas: workers that every round must include");
-  add("round", "min_tokens", kRound<&RoundSection::min_tokens>,
-      WholeNumber{0, kLargestTomlInteger}, kRare, "tokens that every round must include; 0 = any");
+  add("round", "min_tokens", kRound<&RoundSection::min_tokens>, WholeNumber{0, kLargestTomlInteger},
+      kRare, "tokens that every round must include; 0 = any");
   add("round", "broken_contract", kRound<&RoundSection::broken_contract>,
       OneOf{{"stop", "degrade"}}, kRare,
       "when a round misses these two: end the run, or go on without success");
+  add("reduce", "placement", kReduce<&ReduceSection::placement>, OneOf{{"star", "workers"}}, kRare,
+      "who adds up: the coordinator, or trusted workers that offer it (longhaul join --peer)");
+  add("reduce", "trusted", kReduce<&ReduceSection::trusted>, AnyText{}, kRare,
+      "workers only: names or keys in hex, with commas; * = every worker");
+  add("reduce", "slices", kReduce<&ReduceSection::slices>, WholeNumber{0, kMaxSlices}, kRare,
+      "parts of a fragment, each added up and coded on its own; 0 = one for each reducer");
   add("network", "listen", kNetwork<&NetworkSection::listen>, AnyText{256}, kCommon,
       "address:port for workers; port 0 = any free one");
   add("network", "advertise", kNetwork<&NetworkSection::advertise>, AnyText{256}, kCommon,

@@ -9,7 +9,9 @@
 #include "common/rng.h"
 #include "common/status_macros.h"
 #include "compression/codec.h"
+#include "coordinator/human.h"
 #include "proto/codec.h"
+#include "sharding/plan/reducer_shares.h"
 
 namespace longhaul {
 namespace {
@@ -126,6 +128,17 @@ void CoordinatorService::StartReducers(std::vector<std::unique_ptr<Reducer>> red
   o.layout = options_.layout;
   o.checkpoints_kept = std::max<uint32_t>(2, options_.config.checkpoint.keep);
   o.first_attempt = static_cast<uint64_t>(MonotonicNs());
+  o.slices.storage = &folder_->storage();
+  o.slices.folder = kSliceFolder;
+  for (size_t i = 0; i < options_.layout.size(); ++i) {
+    o.slices.fragments.push_back({options_.layout[i].elements, i < options_.tensors.size()
+                                                                   ? options_.tensors[i]
+                                                                   : std::vector<TensorSpan>()});
+  }
+  const SyncSection& sync = options_.config.sync;
+  o.slices.codec_up = *CodecSpecByName(sync.codec, sync.bits);
+  o.slices.codec_down = *CodecSpecByName(sync.codec_down, sync.bits_down);
+  o.slices.beta_down = static_cast<float>(sync.error_feedback);
   o.post = [this](EventBody body) { events_.Push(ShellEvent(std::move(body))); };
   o.fail = [this](absl::Status status) { events_.Push(ShellEvent(Failure{std::move(status)})); };
   o.send_control = [this](const std::string& route, const Message& message) {
@@ -143,7 +156,10 @@ absl::Status CoordinatorService::StartServer() {
   o.keys = folder_->keys();
   o.key_table = &key_table_;
   o.on_message = [this](Inbound&& inbound) { OnMessage(std::move(inbound)); };
-  o.on_room = [this](const std::string& route) { reducer_->Room(route); };
+  o.on_room = [this](const std::string& route) {
+    reducer_->Room(route);
+    relay_.Room(route);
+  };
   key_table_.Add(folder_->admin_keys().public_key, Role::kAdmin);
   auto server = RouterServer::Start(std::move(o));
   if (!server.ok()) {
@@ -151,6 +167,7 @@ absl::Status CoordinatorService::StartServer() {
                                          "; set network.listen to another address:port");
   }
   server_ = std::move(*server);
+  serving_ = server_.get();
   // Who administers it does so on this machine.
   std::string endpoint = ReachableAddresses(server_->address()).back() + " " + run_id_;
   for (const std::string& address : JoinAddresses()) endpoint += " " + address;
@@ -160,6 +177,7 @@ absl::Status CoordinatorService::StartServer() {
 // On the socket thread: chunks go to the reducer, everything else to the loop. What does not fit is
 // dropped; its sender says it again.
 void CoordinatorService::OnMessage(Inbound&& inbound) {
+  if (relay_.Take(inbound)) return;
   if (inbound.frames.size() == 2 && inbound.role == Role::kWorker) {
     reducer_->Chunk(inbound.user, std::move(inbound.frames));
   } else if (inbound.frames.size() == 1) {
@@ -278,7 +296,7 @@ void CoordinatorService::HandleSession(const Inbound& inbound, const Envelope& e
   peer.last_heard = Now();
   if (peer.route != inbound.route) {  // after a restart its Hello may have been lost
     peer.route = inbound.route;
-    reducer_->RouteChanged(session, inbound.route);
+    reducer_->RouteChanged(session, inbound.user, inbound.route);
   }
   if (const auto* heartbeat = std::get_if<Heartbeat>(&envelope.body)) {
     HandleHeartbeat(session, *heartbeat);
@@ -288,6 +306,10 @@ void CoordinatorService::HandleSession(const Inbound& inbound, const Envelope& e
     Step(ContributionEvent{session, *ready});
   } else if (const auto* done = std::get_if<RequestDone>(&envelope.body)) {
     Step(RequestDoneEvent{session, *done});
+  } else if (const auto* report = std::get_if<SliceReport>(&envelope.body)) {
+    Step(SliceReportEvent{session, *report});
+  } else if (const auto* held = std::get_if<AggregateHeld>(&envelope.body)) {
+    Step(AggregateHeldEvent{session, held->object});
   } else if (const auto* leave = std::get_if<Leave>(&envelope.body)) {
     Step(LeaveEvent{session, leave->hand_in});
   }
@@ -334,6 +356,7 @@ void CoordinatorService::Step(EventBody body) {
     if (!stored.ok()) LogWarning("no snapshot: " + std::string(stored.message()));
   }
   for (const Record& record : effects.records) OnRecord(record);
+  if (!effects.records.empty()) TellRelay();
   for (const Ignored& ignored : effects.ignored) {
     metrics_.Ignored();
     LogDebug("a message of session " + std::to_string(ignored.session.value) +
@@ -347,7 +370,7 @@ void CoordinatorService::Step(EventBody body) {
       peers_[session].route = route;
       peers_[session].name = core_->state().sessions.at(session).name;
       peers_[session].last_heard = Now();
-      reducer_->RouteChanged(session, route);
+      reducer_->RouteChanged(session, core_->state().sessions.at(session).key, route);
     }
     if (const auto* refused = std::get_if<Refused>(&reply.message)) metrics_.Refused(refused->code);
     SendTo(route, reply.message, session);
@@ -357,6 +380,15 @@ void CoordinatorService::Step(EventBody body) {
       failure_ = absl::ResourceExhaustedError("the reducer does not keep up with its commands");
   }
   for (SessionId session : effects.notify) SendAssignment(session);
+}
+
+void CoordinatorService::TellRelay() {
+  if (options_.config.reduce.placement != "workers") return;
+  std::set<WorkerKey> keys;
+  for (const auto& [id, session] : core_->state().sessions) {
+    if (!session.peer_address.empty()) keys.insert(session.key);
+  }
+  relay_.SetReducers(std::move(keys));
 }
 
 void CoordinatorService::SendAssignment(SessionId session) {
@@ -390,6 +422,9 @@ bool CoordinatorService::Do(const Request& request) {
   if (const auto* r = std::get_if<ReduceRound>(&request)) return reducer_->Reduce(*r);
   if (const auto* r = std::get_if<InstallRound>(&request)) return reducer_->Install(*r);
   if (const auto* r = std::get_if<StoreCheckpoint>(&request)) return DoCheckpoint(*r);
+  if (const auto* r = std::get_if<ReduceSlices>(&request))
+    return reducer_->Slices(core_->state().generation, *r);
+  if (const auto* r = std::get_if<AssembleRound>(&request)) return reducer_->Assemble(*r);
   if (const auto* r = std::get_if<AdmitKey>(&request)) key_table_.Add(r->key, RoleOf(*r));
   if (const auto* r = std::get_if<ExpelKey>(&request)) key_table_.Remove(r->key);
   if (const auto* r = std::get_if<ShutDown>(&request)) {
@@ -462,6 +497,10 @@ void CoordinatorService::OnRecord(const Record& record) {
     rounds_[r->fragment] = {record.now, std::nullopt, r->members.size()};
   } else if (const auto* r = std::get_if<RoundCommitted>(&record.body)) {
     OnCommitted(r->commit);
+  } else if (const auto* r = std::get_if<SlicesPlaced>(&record.body)) {
+    OnPlaced(*r);
+  } else if (std::holds_alternative<SlicesMoved>(record.body)) {
+    LogWarning(DescribeRecord(record));
   } else if (std::holds_alternative<RoundAborted>(record.body)) {
     metrics_.RoundAborted();
     LogWarning(DescribeRecord(record));
@@ -493,6 +532,64 @@ void CoordinatorService::OnRecord(const Record& record) {
     validation_loss_ = new_validation_loss_ = r->loss;
     if (observer_.on_evaluation) observer_.on_evaluation(core_->state().outer_steps(), r->loss);
   }
+}
+
+void CoordinatorService::OnPlaced(const SlicesPlaced& placed) {
+  std::map<std::string, uint32_t> chunks;
+  for (const Slice& slice : placed.slices)
+    chunks[core_->state().sessions.at(slice.reducer).name] += slice.chunks;
+  std::string text;
+  for (const auto& [name, n] : chunks)
+    text += (text.empty() ? "" : ", ") + name + " (" + std::to_string(n) +
+            (n == 1 ? " chunk)" : " chunks)");
+  predicted_seconds_ = PredictedSeconds(placed);
+  if (placement_ != text && core_->state().fragments.size() == 1)
+    LogInfo("workers reduce: " + text);
+  placement_ = text;
+}
+
+std::optional<double> CoordinatorService::PredictedSeconds(const SlicesPlaced& placed) const {
+  const State& state = core_->state();
+  const Fragment& f = state.fragment(placed.fragment);
+  std::vector<ExchangeMember> members;
+  if (!f.round) return std::nullopt;
+  double chunks = 0;
+  for (const Slice& slice : placed.slices) chunks += slice.chunks;
+  for (const auto& [id, steps] : f.round->members) {
+    auto session = state.sessions.find(id);
+    if (session == state.sessions.end() || !server_) return std::nullopt;
+    const auto stats = server_->Stats(relay_.RouteOf(session->second.key));
+    if (!stats || stats->delivery_rate_bytes_per_s == 0) return std::nullopt;
+    ExchangeMember m{0, static_cast<double>(stats->delivery_rate_bytes_per_s)};
+    for (const Slice& slice : placed.slices)
+      m.share += slice.reducer == id ? slice.chunks / chunks : 0;
+    members.push_back(m);
+  }
+  SyncSection down = options_.config.sync;
+  down.codec = down.codec_down;
+  down.bits = down.bits_down;
+  const auto bytes = [&](const SyncSection& sync) {
+    const double most = static_cast<double>(CodedSize(sync, f.elements).bytes);
+    const bool budget = HasBitBudget(*CodecByName(sync.codec));
+    return budget ? static_cast<double>(f.elements) * sync.bits / 8 : most;
+  };
+  return ExchangeSeconds(bytes(options_.config.sync), bytes(down), members);
+}
+
+std::string CoordinatorService::ReducedBy() const {
+  if (options_.config.reduce.placement == "star") return "the coordinator";
+  if (placement_.empty()) return "the coordinator: no trusted worker offers to";
+  size_t pairs = 0, relayed = 0;
+  for (const auto& [id, peer] : peers_) {
+    pairs += peer.heartbeat.links.size();
+    for (const PeerLink& link : peer.heartbeat.links) relayed += link.direct ? 0 : 1;
+  }
+  std::string text = placement_ + "; " + std::to_string(relayed) + " of " + std::to_string(pairs) +
+                     " pairs relayed";
+  if (predicted_seconds_)
+    text += ", at least " +
+            HumanDuration(Duration(static_cast<int64_t>(*predicted_seconds_ * 1e9))) + " a round";
+  return text;
 }
 
 uint64_t CoordinatorService::Tokens() const {
@@ -576,6 +673,7 @@ void CoordinatorService::PublishStatus() {
   status.phase = kPhases[static_cast<int>(state.phase) % 6];
   status.reason = state.reason.empty() ? core_->WaitingFor() : state.reason;
   if (!state.degraded.empty()) status.reason = "degraded: " + state.degraded;
+  status.reduced_by = ReducedBy();
   status.elapsed = Now() - epoch_;
   status.last_round = last_report_;
   status.rounds = options_.config.run.rounds * state.fragments.size();

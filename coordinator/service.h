@@ -18,6 +18,7 @@
 #include "coordinator/http_metrics.h"
 #include "coordinator/http_status.h"
 #include "coordinator/reducer_thread.h"
+#include "coordinator/relay.h"
 #include "coordinator/report.h"
 #include "coordinator/run_folder.h"
 #include "transport/invitation.h"
@@ -107,6 +108,12 @@ class CoordinatorService {
   WorkerRow RowOf(const Session& session, const Peer& peer) const;
   void OnRecord(const Record& record);
   void OnCommitted(const CommitView& commit);
+  void TellRelay();
+  void OnPlaced(const SlicesPlaced& placed);
+  // How long the exchange of such a round takes at least, at the rates that the kernel has measured
+  // towards us; nothing while one is not known.
+  std::optional<double> PredictedSeconds(const SlicesPlaced& placed) const;
+  std::string ReducedBy() const;
   void SendTo(const std::string& route, const Message& message, SessionId session = {});
   void SendAssignment(SessionId session);
   void CheckSilence();
@@ -127,6 +134,11 @@ class CoordinatorService {
   KeyTable key_table_;
   BoundedQueue<ShellEvent> events_{kMaxShellEvents};
   std::unique_ptr<ReducerThread> reducer_;
+  Relay relay_{[this](const std::string& route, std::vector<Frame>&& frames) {
+    RouterServer* server = serving_;  // the first messages come before Start has returned
+    return server && server->Send(route, std::move(frames));
+  }};
+  std::atomic<RouterServer*> serving_{nullptr};
   std::unique_ptr<RouterServer> server_;
   StatusBoard board_;
   Metrics metrics_;
@@ -149,6 +161,8 @@ class CoordinatorService {
     uint64_t members = 0;
   };
   std::map<FragmentId, RoundTimes> rounds_;
+  std::string placement_;                    // as it was said last
+  std::optional<double> predicted_seconds_;  // of the newest round that workers reduce
   std::optional<double> first_loss_;
   double last_loss_ = 0;
   std::optional<double> first_validation_;

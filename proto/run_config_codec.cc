@@ -8,7 +8,7 @@ namespace longhaul {
 
 namespace {
 
-constexpr uint32_t kFormat = 2;
+constexpr uint32_t kFormat = 3;
 constexpr size_t kMaxTextBytes = 4096;
 
 class FieldWriter {
@@ -65,6 +65,7 @@ void VisitFields(F& f, Config& c) {
        c.sync.outer_momentum, c.sync.weights, c.sync.preset);
   Each(f, c.round.quorum, c.round.carry, c.round.grace, c.round.required_workers,
        c.round.min_tokens, c.round.broken_contract);
+  Each(f, c.reduce.placement, c.reduce.trusted, c.reduce.slices);
   Each(f, c.network.listen, c.network.advertise, c.network.http);
   Each(f, c.checkpoint.every_rounds, c.checkpoint.keep);
 }

@@ -13,7 +13,7 @@ std::array<uint8_t, N> Filled(uint8_t first) {
 
 ObjectInfo SampleObject(ObjectKind kind) {
   ObjectInfo info;
-  info.id = {kind, {3, 0xFEDCBA9876543210}, {2}, {41}, {{17}, 5}};
+  info.id = {kind, {3, 0xFEDCBA9876543210}, {2}, {41}, {{17}, 5}, 6};
   info.chunks = 9;
   info.bytes = uint64_t{1} << 33;
   info.root = Filled<32>(7);
@@ -34,11 +34,38 @@ Assignment SampleAssignment() {
                 0x3F333333,
                 0x3F19999A,
                 Filled<32>(9)}};
-  a.rounds = {{{13}, {1}, {41}, 30}};
+  a.rounds = {{{13}, {1}, {41}, 30, {2, 7}}};
   a.outcomes = {{{1}, {12}, {{17}, 4}, {{18}, 2}}};
   a.leases = {{{100}, 4096, 8192}, {{101}, 16384, 20000}};
   a.requests = {{{8}, RequestKind::kSample, {40}, std::string("def \xFF\x00(", 7), 64}};
+  a.peers = {{{17}, {Filled<32>(12)}, "10.0.0.1:9"}, {{18}, {Filled<32>(13)}, ""}};
+  a.orders = {{{13},
+               {1},
+               {41},
+               1,
+               2,
+               7,
+               true,
+               {{{{17}, 5}, 1000, Filled<32>(14), 77}},
+               2,
+               {{{17}, 5}},
+               77}};
+  a.aggregates = {{SampleObject(ObjectKind::kAggregate),
+                   {{{2, 100, Filled<32>(15)}, {Filled<32>(16)}}, {{7, 300, Filled<32>(17)}, {}}}}};
   return a;
+}
+
+SliceReport SampleReport() {
+  return {{13},
+          {1},
+          1,
+          {{{17}, 5}, {{18}, 1}},
+          {{{19}, 2}},
+          {{{20}, 3}},
+          "too large",
+          2,
+          SampleObject(ObjectKind::kAggregate),
+          true};
 }
 
 Welcome SampleWelcome() {
@@ -55,15 +82,17 @@ Welcome SampleWelcome() {
 }
 
 std::vector<Message> SampleBodies() {
-  Hello hello{{5, 6}, "garage",       "0.1.0",      32'000'000'000, 16,
-              true,   Filled<32>(50), "corpus.txt", {3, 9},         {{{4}, 2}}};
-  Heartbeat beat{{{{1}, {40}, Filled<32>(3)}}, 300, 7'000'000, 9'000'000, 2.5, 1000, 2000};
+  Hello hello{{5, 6},         "garage",     "0.1.0", 32'000'000'000, 16,          true,
+              Filled<32>(50), "corpus.txt", {3, 9},  {{{4}, 2}},     "10.0.0.1:9"};
+  Heartbeat beat{{{{1}, {40}, Filled<32>(3)}}, 300, 7'000'000, 9'000'000, 2.5, 1000, 2000,
+                 {{{Filled<32>(8)}, true}}};
   ContributionReady ready{SampleObject(ObjectKind::kContribution),
                           {13},
                           Filled<32>(4),
                           {{{100}, 4096, 4100}},
                           30,
-                          3.25};
+                          3.25,
+                          {{2, 100, Filled<32>(5)}, {7, 300, Filled<32>(6)}}};
   Fetch fetch{
       SampleObject(ObjectKind::kAggregate).id, 6, {{0, 3}, {5, 1}, {9, 1000}}, uint64_t{1} << 21};
   return {
@@ -81,7 +110,9 @@ std::vector<Message> SampleBodies() {
       SampleAssignment(),
       AdminInvite{"0123456789abcdef", {Filled<32>(11)}, 1'800'000'000, 9},
       AdminRevoke{"0123456789abcdef"},
-      AdminDone{"no such invitation"}};
+      AdminDone{"no such invitation"},
+      SampleReport(),
+      AggregateHeld{SampleObject(ObjectKind::kAggregate)}};
 }
 
 }  // namespace
@@ -94,6 +125,7 @@ RunConfig SampleRunConfig() {
   c.train = {"muon", 0.02, 51, "constant", 9, 2, 0.2, 0.5, 0.8, 0.99, 1e-7, 15, 0.004, 0.93};
   c.sync = {30, 2, 5, "int4", "bf16", 1.5, 3.5, 0.97, 0.8, 0.6, "equal", "standard"};
   c.round = {0.5, 3, 0.25, "a, b", 1000, "degrade"};
+  c.reduce = {"workers", "a, b", 3};
   c.network = {"127.0.0.1:0", "lab.example:7443", ""};
   c.checkpoint = {5, 7};
   return c;

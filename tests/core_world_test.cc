@@ -32,12 +32,28 @@ const EnrolledWorker& WorkerNamed(const CoreWorld& world, const std::string& nam
 }
 
 // Every scenario holds for one fragment and for several in flight.
-class Cores : public testing::TestWithParam<uint32_t> {
- protected:
-  RunConfig Config() const { return SmallConfig(GetParam()); }
+struct Shape {
+  uint32_t fragments = 1;
+  const char* placement = "star";
 };
-INSTANTIATE_TEST_SUITE_P(Fragments, Cores, testing::Values(1, 3),
-                         testing::PrintToStringParamName());
+
+class Cores : public testing::TestWithParam<Shape> {
+ protected:
+  RunConfig Config() const {
+    RunConfig config = SmallConfig(fragments());
+    config.reduce.placement = GetParam().placement;
+    config.reduce.trusted = "*";
+    return config;
+  }
+  static uint32_t fragments() { return GetParam().fragments; }
+};
+INSTANTIATE_TEST_SUITE_P(Shapes, Cores,
+                         testing::Values(Shape{1, "star"}, Shape{3, "star"}, Shape{1, "workers"},
+                                         Shape{3, "workers"}),
+                         [](const auto& shape) {
+                           return std::string(shape.param.placement) +
+                                  std::to_string(shape.param.fragments);
+                         });
 
 TEST_P(Cores, TwoWorkersFinishARun) {
   CoreWorld world(Config());
@@ -48,7 +64,7 @@ TEST_P(Cores, TwoWorkersFinishARun) {
   world.Tick(Seconds(1));
   EXPECT_EQ(world.state().phase, Phase::kFinished) << world.WaitingFor();
   EXPECT_TRUE(world.exit_of(0).has_value() && world.exit_of(0)->success);
-  if (GetParam() == 1) {
+  if (fragments() == 1) {
     EXPECT_EQ(world.committed.at(FragmentId{0}).size(), 3u * 2 * 4);
   }
   EXPECT_EQ(world.worker(0).hash_mismatches(), 0u);
@@ -99,7 +115,7 @@ TEST_P(Cores, AKilledWorkersDataReturnsAndItsRejoiningProcessGoesOn) {
   const int again = world.AddWorker(3);
   world.RunUntil(8);
   EXPECT_EQ(world.version(), 8u);
-  ASSERT_EQ(world.worker(again).states().size(), GetParam());
+  ASSERT_EQ(world.worker(again).states().size(), fragments());
   EXPECT_GT(world.worker(again).states()[0].version.value, 5u);
   ExpectExactlyOnce(world);
 }
@@ -225,7 +241,7 @@ TEST_P(Cores, AWorkerThatFellBehindTheKeptCommitsLoadsTheSnapshotAndGoesOn) {
   for (int i = 0; i < 6; ++i) world.Tick(Milliseconds(500));
   world.may_step = [](int) { return true; };
   world.RunUntil(14);
-  ASSERT_EQ(world.worker(2).states().size(), GetParam());
+  ASSERT_EQ(world.worker(2).states().size(), fragments());
   EXPECT_GT(world.worker(2).states()[0].version.value, 6u);
   const auto& session = world.state().sessions.at(world.worker(2).session());
   EXPECT_GT(world.state().workers.at(session.key).included[0].sequence, 1u);

@@ -44,6 +44,8 @@ class CoordinatorScript {
   void RefusedContent(Words& w);
   void Lost(Words& w);
   void Prepared(Words& w);
+  void Slice(Words& w);
+  void Holds(Words& w);
   void Stored(Words& w);
   void RollBack(Words& w);
   void Done(Words& w);

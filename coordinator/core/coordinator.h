@@ -8,7 +8,8 @@
 // docs/ARCHITECTURE.md follows one round through it.
 //
 // Files: handle.cc what an event means; decide.cc what follows from the state and the time;
-// apply.cc what a record changes; requests.cc what others must do or know because of it.
+// apply.cc what a record changes; requests.cc what others must do or know because of it; slices.cc
+// rounds that workers reduce.
 #pragma once
 
 #include <optional>
@@ -85,6 +86,29 @@ class Coordinator {
   bool HasStep(SessionId id, FragmentId fragment) const;  // leased to it, a step's worth
   bool DataUsedUp() const;  // not even one step's worth is left to anybody
   std::optional<Timestamp> NextWake() const;
+
+  // ---- slices.cc: rounds that workers reduce ----
+  bool WorkersReduce() const { return config_.reduce.placement == "workers"; }
+  bool Trusted(const WorkerKey& key) const;
+  // May be given slices of a round with so many members.
+  bool MayReduce(SessionId id, const Session& session, uint64_t members) const;
+  // Contributions that it is told of, in all its orders.
+  uint64_t OrderedFrom(SessionId id) const;
+  std::optional<SlicesPlaced> PlaceSlices(const RoundOpened& opened) const;
+  // To another worker that may, otherwise to the coordinator; late ones to the coordinator.
+  SlicesMoved MoveSlices(FragmentId id, const std::vector<uint32_t>& slices, bool poor) const;
+  // Slices whose reducers are gone; or, at the deadline, late.
+  std::optional<RecordBody> DecideMoves(FragmentId id) const;
+  bool EnoughHolders(const Round& round) const;
+  RoundCommitted MakeCommit(FragmentId id, const Assembled& assembled) const;
+  std::vector<SliceOrder> OrdersFor(SessionId id) const;
+  std::vector<PeerView> PeersOf(SessionId id) const;
+  std::vector<AggregateView> AggregatesFor(const std::vector<FragmentState>& stated) const;
+  ReduceSlices MakeReduceSlices() const;
+  AssembleRound MakeAssembleRound(FragmentId id) const;
+  void NoteSlices(const RecordBody& body);
+  bool FitsSlices(const Round& round, uint64_t elements, const ContributionReady& ready) const;
+
   // "" when it may be accepted.
   std::string CheckContribution(SessionId session, const ContributionReady& ready) const;
 
@@ -108,6 +132,7 @@ class Coordinator {
   uint32_t patience_per_mille_;
   uint32_t grace_per_mille_;
   std::set<std::string> required_workers_;
+  std::set<std::string> trusted_reducers_;
   State state_;
 
   // Sessions whose leases or carried rounds changed since Decide looked at them: a superset is
@@ -120,6 +145,7 @@ class Coordinator {
   Timestamp now_;
   Effects effects_;
   bool notify_all_ = false;
+  bool own_slices_changed_ = false;  // those that the coordinator's process reduces
   std::set<SessionId> notify_;
 };
 
@@ -134,5 +160,8 @@ struct ObjectSize {
   bool varies = false;
 };
 ObjectSize CodedSize(const SyncSection& sync, uint64_t elements);
+
+// Chunks of each slice when a fragment is cut into as many as possible up to `slices` (0: one).
+std::vector<uint32_t> Cuts(uint64_t elements, uint32_t slices);
 
 }  // namespace longhaul

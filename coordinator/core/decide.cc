@@ -171,6 +171,7 @@ std::optional<RecordBody> Coordinator::DecideLease() {
 std::optional<RecordBody> Coordinator::DecideFragment(FragmentId id) const {
   const Fragment& f = state_.fragment(id);
   if (!f.round) return DecideNextRound(id);
+  if (auto r = DecideMoves(id)) return r;
   return f.round->closing ? DecideClosed(id) : DecideCollecting(id);
 }
 
@@ -266,6 +267,9 @@ std::string Coordinator::Unmet(const Round& round) const {
 
 std::optional<RecordBody> Coordinator::DecideClosed(FragmentId id) const {
   const Round& round = *state_.fragment(id).round;
+  // It is durable here: nothing is lost when no other holder is found in time.
+  if (round.assembled && (EnoughHolders(round) || now_ >= round.deadline))
+    return MakeCommit(id, *round.assembled);
   if (now_ < round.deadline) return std::nullopt;  // the reducer's answer is an event
   if (round.closing->attempt >= kMaxAttempts)
     return RoundAborted{round.id, id, "it could not be added up in time"};

@@ -73,6 +73,16 @@ struct PreparedEvent {
   uint32_t attempt = 0;
   ObjectInfo aggregate;
   Digest state_hash{};
+  uint32_t moves = 0;  // AssembleRound's
+};
+// What the reducer of a slice has; session 0: the one in the coordinator's process.
+struct SliceReportEvent {
+  SessionId session;
+  SliceReport report;
+};
+struct AggregateHeldEvent {
+  SessionId session;
+  ObjectInfo object;
 };
 // A checkpoint is durable. Per fragment: the state object it offers, and the oldest version among
 // the checkpoints kept.
@@ -121,10 +131,11 @@ struct AllowEvent {
   std::string name;
 };
 
-using EventBody = std::variant<BootEvent, TickEvent, EnrollEvent, HelloEvent, StatedEvent,
-                               ContributionEvent, HeldEvent, RefusedEvent, LostEvent, PreparedEvent,
-                               CheckpointEvent, RequestDoneEvent, LeaveEvent, SilentEvent,
-                               PlanEvent, RollBackEvent, InviteEvent, RevokeEvent, AllowEvent>;
+using EventBody =
+    std::variant<BootEvent, TickEvent, EnrollEvent, HelloEvent, StatedEvent, ContributionEvent,
+                 HeldEvent, RefusedEvent, LostEvent, PreparedEvent, CheckpointEvent,
+                 RequestDoneEvent, LeaveEvent, SilentEvent, PlanEvent, RollBackEvent, InviteEvent,
+                 RevokeEvent, AllowEvent, SliceReportEvent, AggregateHeldEvent>;
 
 struct Event {
   Timestamp now;

@@ -84,6 +84,7 @@ class CoordinatorProcess {
   void HandleSession(Route route, const WorkerKey& user, const Envelope& envelope);
   void HandleHeartbeat(SessionId session, const Heartbeat& heartbeat);
   void SendTo(Route route, const Message& message, SessionId session = {});
+  void Relay(const WorkerKey& from, Packet packet);
   void SendAssignment(SessionId session);
   void CheckSilence();
 

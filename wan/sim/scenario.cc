@@ -86,10 +86,29 @@ Scenario DrawScenario(uint64_t seed) {
       std::max<uint64_t>(s.config.run.min_workers + 1, 2 + rng.Below(rng.Chance(1, 8) ? 20 : 8));
   const Duration step_time = Between(rng, Milliseconds(500), Milliseconds(1500));
   for (uint64_t i = 0; i < machines; ++i) s.machines.push_back(DrawMachine(rng, step_time));
+  // Drawn apart, so that what else a seed says stays as it was.
+  Rng reducers(Draw(seed, {0x5e0}));
+  if (reducers.Chance(1, 3)) {
+    s.config.reduce.placement = "workers";
+    s.config.reduce.trusted = "*";
+  }
+  for (Machine& m : s.machines) m.reduces = reducers.Chance(1, 2);
   s.journal.segment_bytes = 2'000 << rng.Below(8);
   s.journal.snapshot_bytes = 4'000 << rng.Below(8);
   s.faulty = Between(rng, Seconds(120), Seconds(400));
   return s;
+}
+
+SliceHost::Options SliceOptions(const Scenario& scenario, Storage* storage, std::string folder) {
+  const SyncSection& sync = scenario.config.sync;
+  SliceHost::Options o;
+  o.storage = storage;
+  o.folder = std::move(folder);
+  for (const FragmentLayout& layout : scenario.layout) o.fragments.push_back({layout.elements, {}});
+  o.codec_up = *CodecByName(sync.codec);
+  o.codec_down = *CodecByName(sync.codec_down);
+  o.beta_down = static_cast<float>(sync.error_feedback);
+  return o;
 }
 
 Duration ProgressBound(const Scenario& s, Duration round_limit) {

@@ -9,7 +9,7 @@ namespace longhaul::sim {
 namespace {
 
 constexpr size_t kFailuresToQuarantine = 3;  // different workers
-constexpr size_t kCutsKept = 32;  // more than checkpoints on disk
+constexpr size_t kCutsKept = 32;             // more than checkpoints on disk
 
 std::string Text(const LeaseRange& r) {
   return "[" + std::to_string(r.from) + ", " + std::to_string(r.to) + ") under fence " +
@@ -224,6 +224,27 @@ struct LedgerTwin::Reader {
     if (it == sent.end() || it->second.id != r.id)
       return t.Complain("an unknown contribution is held");
     it->second.held = true;
+  }
+  void operator()(const SlicesPlaced& r) const {
+    t.rounds_[r.fragment.value].slices = r.slices.size();
+  }
+  void operator()(const SlicesMoved& r) const {
+    Round& round = t.rounds_[r.fragment.value];
+    if (round.closed) return;
+    for (auto& [session, sent] : round.sent) {
+      for (const SliceMove& move : r.moves) sent.held_slices.erase(move.slice);
+      sent.held = false;
+    }
+  }
+  void operator()(const SliceHeld& r) const {
+    Round& round = t.rounds_[r.fragment.value];
+    for (const ContributionId& id : r.contributions) {
+      auto it = round.sent.find(id.session);
+      if (it == round.sent.end() || it->second.id != id)
+        return t.Complain("a slice of an unknown contribution is held");
+      it->second.held_slices.insert(r.slice);
+      it->second.held = it->second.held_slices.size() == round.slices;
+    }
   }
   void operator()(const ContributionRefused& r) const {
     Round& round = t.rounds_[r.fragment.value];

@@ -39,6 +39,7 @@ class LedgerTwin : public Watcher {
     std::vector<LeaseRange> leases;
     uint32_t weight = 0;
     bool held = false;
+    std::set<uint32_t> held_slices;
   };
   struct Round {
     RoundId id;
@@ -47,6 +48,7 @@ class LedgerTwin : public Watcher {
     std::map<SessionId, Sent> sent;
     std::vector<ContributionId> included;
     bool closed = false;
+    size_t slices = 0;
   };
   using Positions = std::vector<Position>;
   using Cut = std::vector<Version>;
@@ -81,7 +83,7 @@ class LedgerTwin : public Watcher {
   std::map<WorkerKey, uint32_t> numbers_;
   std::vector<Round> rounds_;                                                  // by fragment
   std::map<std::pair<SessionId, uint64_t>, std::vector<LeaseRange>> carried_;  // session, fragment
-  std::deque<std::pair<Cut, Positions>> cuts_;  // newest last
+  std::deque<std::pair<Cut, Positions>> cuts_;                                 // newest last
   uint64_t leases_ = 0;
 };
 
