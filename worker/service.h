@@ -159,7 +159,6 @@ class WorkerService {
   std::unique_ptr<Storage> storage_;          // of the slices that it reduces
   std::unique_ptr<ReducingThread> reducing_;  // null: this worker does not reduce
   std::vector<PeerView> known_peers_;
-  std::vector<SliceOrder> known_orders_;
   Reports reports_;
   bool try_again_ = false;  // connect anew with the next heartbeat
   int wrong_server_ = 0;    // handshakes that failed before we joined

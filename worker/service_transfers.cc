@@ -157,13 +157,11 @@ void WorkerService::OnPeer(const WorkerKey& from, std::vector<Frame>&& frames) {
 void WorkerService::FollowOrders() {
   if (!core_->assignment()) return;
   const Assignment& a = *core_->assignment();
-  const bool met = a.peers != known_peers_;
-  if (met) {
+  if (a.peers != known_peers_) {
     known_peers_ = a.peers;
     peers_->Update(a.peers);
   }
-  if (!reducing_ || (!met && a.orders == known_orders_)) return;
-  known_orders_ = a.orders;
+  if (!reducing_) return;
   std::map<SessionId, WorkerKey> keys;
   for (const PeerView& peer : a.peers) keys[peer.session] = peer.key;
   reducing_->SetOrders(core_->generation(), a.orders, std::move(keys));

@@ -294,6 +294,7 @@ struct Applier {
     f.hashes[f.version] = f.state_hash;
     f.commits[f.version] = commit;
     f.reduced_by = round.slices;
+    for (Slice& slice : f.reduced_by) slice.continues = true;
     f.disputes.clear();
   }
 
@@ -303,6 +304,12 @@ struct Applier {
     const Round round = std::move(*f.round);
     f.round.reset();
     f.decided = round.id;
+    // Who began anew with a slice has its residual no more.
+    for (Slice& before : f.reduced_by) {
+      before.continues &=
+          std::none_of(round.slices.begin(), round.slices.end(),
+                       [&](const Slice& s) { return s.reducer == before.reducer && !s.continues; });
+    }
     for (const auto& [session, c] : round.contributions) {
       if (round.Includes(c.id())) Unseal(r.fragment, round, c.id());
       Carry(r.fragment, c);

@@ -76,7 +76,8 @@ std::optional<SlicesPlaced> Coordinator::PlaceSlices(const RoundOpened& opened) 
     // Fragments begin with different reducers, so that small ones are spread.
     slice.reducer = reducers[(i + opened.fragment.value) % reducers.size()];
     slice.continues = std::any_of(f.reduced_by.begin(), f.reduced_by.end(), [&](const Slice& s) {
-      return s.first_chunk == first && s.chunks == cuts[i] && s.reducer == slice.reducer;
+      return s.continues && s.first_chunk == first && s.chunks == cuts[i] &&
+             s.reducer == slice.reducer;
     });
     first += cuts[i];
     placed.slices.push_back(slice);
@@ -128,7 +129,9 @@ std::optional<RecordBody> Coordinator::DecideMoves(FragmentId id) const {
 // The coordinator, whose copy is durable, and one more worker than the reducer, where there is one.
 bool Coordinator::EnoughHolders(const Round& round) const {
   return std::all_of(round.slices.begin(), round.slices.end(), [&](const Slice& slice) {
-    const auto other = [&](SessionId id) { return id != slice.reducer; };
+    const auto other = [&](SessionId id) {
+      return id != slice.reducer && state_.sessions.contains(id);
+    };
     const bool held = std::any_of(round.holders.begin(), round.holders.end(), other);
     const bool possible =
         std::any_of(state_.sessions.begin(), state_.sessions.end(),

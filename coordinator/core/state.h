@@ -177,7 +177,7 @@ struct Fragment {
   std::map<Version, Digest> hashes;   // of `oldest_snapshot` and every version since
   std::set<WorkerKey> disputes;       // who stated another hash for the current version
   Duration last_round_time{0};        // open to commit of the newest committed round
-  std::vector<Slice> reduced_by;      // the slices of the commit that led to `version`
+  std::vector<Slice> reduced_by;      // of the commit that led to `version`: which may continue
   bool operator==(const Fragment&) const = default;
 };
 

@@ -129,8 +129,10 @@ Duration ProgressBound(const Scenario& s, Duration round_limit) {
   const Duration state(static_cast<int64_t>(64 * 1024) * 1'000'000'000 /
                        static_cast<int64_t>(slowest_link));
   // Silence may be frozen for three times its limit; a closed round has several attempts.
+  // A reducer may be late once while collecting and once after it.
+  const int attempts = s.config.reduce.placement == "workers" ? 6 : 4;
   const Duration once =
-      patient(Seconds(10 + 10 + 30)) + 4 * round_limit + round + state + Seconds(30);
+      patient(Seconds(10 + 10 + 30)) + attempts * round_limit + round + state + Seconds(30);
   return 2 * once + Seconds(30);
 }
 

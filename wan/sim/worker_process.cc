@@ -372,7 +372,9 @@ void WorkerProcess::OnFetch(const WorkerKey& from, const Fetch& fetch) {
 }
 
 void WorkerProcess::Pump(const SendingId& id, Sending& sending) {
-  const Chunks chunks = uploads_.at(id.second.contribution).chunks;
+  auto upload = uploads_.find(id.second.contribution);
+  if (upload == uploads_.end()) return;
+  const Chunks chunks = upload->second.chunks;
   while (std::optional<uint32_t> chunk = sending.outgoing.Next()) {
     std::string payload = (*chunks)[*chunk];
     if (options_.byzantine && options_.faults->Happens(FaultKind::kByzantine))
