@@ -310,26 +310,30 @@ std::vector<SliceReport> SliceHost::Reports() const {
 
 // ---- serving ----
 
-absl::StatusOr<StoredChunk> SliceHost::ReadChunk(const ObjectId& object, uint32_t chunk) const {
+absl::StatusOr<const Reducer*> SliceHost::ReducerOf(const ObjectId& object) const {
   const auto seat = seats_.find({object.fragment, object.first_chunk});
   if (object.kind != ObjectKind::kAggregate || object.generation != generation_ ||
       seat == seats_.end() || !seat->second.reducer) {
     return absl::NotFoundError("it is not reduced here");
   }
-  return seat->second.reducer->AggregateChunk(object.version, chunk);
+  return seat->second.reducer.get();
+}
+
+absl::StatusOr<StoredChunk> SliceHost::ReadChunk(const ObjectId& object, uint32_t chunk) const {
+  ASSIGN_OR_RETURN(const Reducer* reducer, ReducerOf(object));
+  return reducer->AggregateChunk(object.version, chunk);
+}
+
+absl::StatusOr<std::vector<uint32_t>> SliceHost::SizesOf(const ObjectId& object) const {
+  ASSIGN_OR_RETURN(const Reducer* reducer, ReducerOf(object));
+  return reducer->AggregateChunkBytes(object.version);
 }
 
 void SliceHost::OnFetch(const WorkerKey& from, const Fetch& fetch) {
   const auto key = std::make_pair(from, fetch.object);
   auto it = downloads_.find(key);
   if (it == downloads_.end()) {
-    // Also answers for objects of which nothing is here.
-    absl::Status found = ReadChunk(fetch.object, 0).status();
-    absl::StatusOr<std::vector<uint32_t>> sizes = found;
-    if (found.ok()) {
-      sizes = seats_.at({fetch.object.fragment, fetch.object.first_chunk})
-                  .reducer->AggregateChunkBytes(fetch.object.version);
-    }
+    const absl::StatusOr<std::vector<uint32_t>> sizes = SizesOf(fetch.object);
     if (!sizes.ok()) {
       return options_.send(from, FetchRefused{fetch.object, std::string(sizes.status().message())});
     }
@@ -338,7 +342,7 @@ void SliceHost::OnFetch(const WorkerKey& from, const Fetch& fetch) {
           downloads_.begin(), downloads_.end(),
           [](const auto& a, const auto& b) { return a.second.last_use < b.second.last_use; }));
     }
-    const auto shared = std::make_shared<const std::vector<uint32_t>>(std::move(*sizes));
+    const auto shared = std::make_shared<const std::vector<uint32_t>>(*sizes);
     it = downloads_.emplace(key, Download{Outgoing(shared)}).first;
   }
   std::vector<ChunkSpan> missing;

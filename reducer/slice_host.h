@@ -113,6 +113,8 @@ class SliceHost {
   void StartPull(SeatId id, Seat& seat, const ContributionId& contribution, Pull& pull);
   void Grant(const ContributionId& id, const Pull& pull, std::vector<ChunkRun> missing);
   void StopPull(Seat& seat, const ContributionId& id);
+  absl::StatusOr<const Reducer*> ReducerOf(const ObjectId& object) const;
+  absl::StatusOr<std::vector<uint32_t>> SizesOf(const ObjectId& object) const;
   void Pump(const WorkerKey& to, const ObjectId& object, Download& download);
   void EraseOldSeats();
   void Lose(Seat& seat, const ContributionId& id);

@@ -234,7 +234,7 @@ TEST_P(Cores, AWorkerThatFellBehindTheKeptCommitsLoadsTheSnapshotAndGoesOn) {
   bool frozen = true;
   world.may_answer = [&](int i) { return i != 2 || !frozen; };
   world.RunUntil(6);
-  ASSERT_EQ(world.version(), 6u);
+  ASSERT_EQ(world.version(), 6u) << world.WaitingFor();
   ASSERT_LT(world.worker(2).states()[0].version, world.state().fragments[0].oldest_snapshot);
   frozen = false;
   world.may_step = [](int i) { return i == 2; };  // time for it to come back
@@ -282,7 +282,9 @@ TEST_P(Cores, APlannedLeaveHandsInWhatIsTrained) {
   const std::vector<ContributionId>& included = WorkerNamed(world, "w3").included;
   for (size_t f = 0; f < included.size(); ++f) {
     EXPECT_EQ(included[f].session, world.worker(2).session());
-    EXPECT_GT(included[f].sequence, before.fragments[f].last_sequence) << "fragment " << f;
+    // Reduced by workers, it may have sent all it had on the last fragment already.
+    const uint64_t sent = before.fragments[f].last_sequence;
+    EXPECT_GE(included[f].sequence, f == 2 ? sent : sent + 1) << "fragment " << f;
   }
   ExpectExactlyOnce(world);
 }
@@ -447,6 +449,7 @@ TEST_P(Cores, MessagesThatDoNotFitAreIgnoredWithAReasonAndChangeNothing) {
   good.leases = {{lease.fence, lease.from, lease.from + 1}};
   good.steps = 1;
   good.loss = 1;
+  if (!f.round->slices.empty()) good.slices = {{size.chunks, size.bytes, {}}};
   auto expect_ignored = [&](const char* what, auto change) {
     ContributionEvent event{session, good};
     change(event);
@@ -477,6 +480,7 @@ TEST_P(Cores, MessagesThatDoNotFitAreIgnoredWithAReasonAndChangeNothing) {
   expect_ignored("no steps", [](auto& e) { e.ready.steps = 0, e.ready.leases.clear(); });
   expect_ignored("chunks", [](auto& e) { e.ready.object.chunks += 1; });
   expect_ignored("bytes", [](auto& e) { e.ready.object.bytes += 1; });
+  expect_ignored("slices", [](auto& e) { e.ready.slices.emplace_back(); });
   EXPECT_TRUE(world.Feed(ContributionEvent{session, good}).ignored.empty());
 }
 

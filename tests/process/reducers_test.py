@@ -8,7 +8,7 @@ import unittest
 from rig import RigTest, wait_until
 
 NAMES = ("w1", "w2", "w3")
-SETS = ("run.min_workers=3", "reduce.slices=2")  # llama-130k has two chunks
+SETS = ("run.min_workers=3", "reduce.slices=2")  # llama-130k has three chunks
 WORKERS = (*SETS, "reduce.placement=workers", "reduce.trusted=w1,w2")
 # Without what the reducers keep, every history of who trained what has one end.
 NO_RESIDUAL = ("sync.error_feedback=-1", "run.rounds=2", "checkpoint.every_rounds=2",
@@ -48,8 +48,8 @@ class ReducersTest(RigTest):
         history, said = self.finish(*self.play(WORKERS, peers=("w1", "w2")), 3)
         self.assertEqual(history.membership(), star.membership())
         self.assertEqual(history.hashes(), star.hashes())
-        self.assertIn("is reduced by session 1 (1 chunk) session 2 (1 chunk)", said)
-        self.assertIn("session 1 (1 chunk, continues) session 2 (1 chunk, continues)", said)
+        self.assertIn("is reduced by session 1 (2 chunks) session 2 (1 chunk)", said)
+        self.assertIn("session 1 (2 chunks, continues) session 2 (1 chunk, continues)", said)
         self.assertNotIn("moves to", said)
 
     def test_workers_that_cannot_reach_each_other(self):
@@ -70,11 +70,12 @@ class ReducersTest(RigTest):
         self.assertEqual(history.hashes(), star.hashes())
 
     def test_reducer_killed_with_its_slice_ready(self):
+        one = (*NO_RESIDUAL, "run.rounds=1", "checkpoint.every_rounds=1")
         star, _ = self.finish(
-            *self.play((*SETS, *NO_RESIDUAL), fault="log:codes contribution:1:kill"), 2, "w2")
+            *self.play((*SETS, *one), fault="log:codes contribution:1:kill"), 1, "w2")
         history, said = self.finish(
-            *self.play((*WORKERS, *NO_RESIDUAL), peers=("w1", "w2"),
-                       fault="log:has slice 1:1:kill"), 2, "w2")
+            *self.play((*WORKERS, *one), peers=("w1", "w2"),
+                       fault="log:has slice 1:1:kill"), 1, "w2")
         self.assertIn("slice 1 moves to session 1", said)
         # What only the dead one could send again is left out, everywhere.
         self.assertIn("closed, attempt 2: 1/1 3/1", said)
