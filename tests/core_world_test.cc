@@ -234,6 +234,13 @@ TEST_P(Cores, AWorkerThatFellBehindTheKeptCommitsLoadsTheSnapshotAndGoesOn) {
   bool frozen = true;
   world.may_answer = [&](int i) { return i != 2 || !frozen; };
   world.RunUntil(6);
+  for (auto& l : world.JournalText()) std::fprintf(stderr, "J %s\n", l.c_str());
+  for (int i = 0; i < 2; ++i) {
+    auto& w = world.worker(i);
+    for (auto& st : w.states()) std::fprintf(stderr, "w%d f%d v%d\n", i, (int)st.fragment.value, (int)st.version.value);
+    for (auto& c : w.assignment()->current) std::fprintf(stderr, " current f%d v%d\n", (int)c.fragment.value, (int)c.version.value);
+    for (auto& a : w.assignment()->aggregates) std::fprintf(stderr, " agg f%d v%d\n", (int)a.object.id.fragment.value, (int)a.object.id.version.value);
+  }
   ASSERT_EQ(world.version(), 6u) << world.WaitingFor();
   ASSERT_LT(world.worker(2).states()[0].version, world.state().fragments[0].oldest_snapshot);
   frozen = false;
@@ -434,6 +441,7 @@ TEST_P(Cores, MessagesThatDoNotFitAreIgnoredWithAReasonAndChangeNothing) {
   const Fragment& f = world.state().fragments[0];
   ASSERT_TRUE(f.round.has_value());
   const Ledger::Range lease = world.state().leases.LeasesOf(session).at(0);
+  std::fprintf(stderr, "round %d closing %d contributions %d\n", (int)f.round->id.value, (int)f.round->closing.has_value(), (int)f.round->contributions.size());
   ContributionReady good;
   const ObjectSize size = CodedSize(config.sync, f.elements);
   good.object = {{ObjectKind::kContribution,
@@ -481,7 +489,8 @@ TEST_P(Cores, MessagesThatDoNotFitAreIgnoredWithAReasonAndChangeNothing) {
   expect_ignored("chunks", [](auto& e) { e.ready.object.chunks += 1; });
   expect_ignored("bytes", [](auto& e) { e.ready.object.bytes += 1; });
   expect_ignored("slices", [](auto& e) { e.ready.slices.emplace_back(); });
-  EXPECT_TRUE(world.Feed(ContributionEvent{session, good}).ignored.empty());
+  const Effects taken = world.Feed(ContributionEvent{session, good});
+  EXPECT_TRUE(taken.ignored.empty()) << taken.ignored[0].reason;
 }
 
 TEST_P(Cores, WithoutARestartTheJournalFoldsToTheSameState) {
