@@ -374,7 +374,7 @@ struct Applier {
   void operator()(const AggregateAssembled& r) {
     Round& round = *s.fragment(r.fragment).round;
     LONGHAUL_CHECK(round.id == r.round && round.AllSlicesReady(), "all slices or none");
-    round.assembled = Assembled{r.aggregate, r.state_hash};
+    round.assembled = Assembled{r.aggregate, r.state_hash, now};
   }
 
   void operator()(const AggregateStored& r) {

@@ -100,6 +100,7 @@ class Coordinator {
   // Slices whose reducers are gone; or, at the deadline, late.
   std::optional<RecordBody> DecideMoves(FragmentId id) const;
   bool EnoughHolders(const Round& round) const;
+  Timestamp HoldersUntil(const Round& round) const;  // then it commits without
   RoundCommitted MakeCommit(FragmentId id, const Assembled& assembled) const;
   std::vector<SliceOrder> OrdersFor(SessionId id) const;
   std::vector<PeerView> PeersOf(SessionId id) const;

@@ -267,9 +267,9 @@ std::string Coordinator::Unmet(const Round& round) const {
 
 std::optional<RecordBody> Coordinator::DecideClosed(FragmentId id) const {
   const Round& round = *state_.fragment(id).round;
-  // It is durable here: nothing is lost when no other holder is found in time.
-  if (round.assembled && (EnoughHolders(round) || now_ >= round.deadline))
+  if (round.assembled && (EnoughHolders(round) || now_ >= HoldersUntil(round)))
     return MakeCommit(id, *round.assembled);
+  if (round.assembled) return std::nullopt;
   if (now_ < round.deadline) return std::nullopt;  // the reducer's answer is an event
   if (round.closing->attempt >= kMaxAttempts)
     return RoundAborted{round.id, id, "it could not be added up in time"};
@@ -292,7 +292,7 @@ std::optional<Timestamp> Coordinator::NextWake() const {
   std::optional<Timestamp> next = state_.frozen_until;
   for (const Fragment& f : state_.fragments) {
     if (!f.round) continue;
-    Timestamp at = f.round->deadline;
+    Timestamp at = f.round->assembled ? HoldersUntil(*f.round) : f.round->deadline;
     if (!f.round->closing && f.round->quorum_held) {
       const Timestamp graced = *f.round->quorum_held + Grace(*f.round);
       if (graced > now_) at = std::min(at, graced);

@@ -342,7 +342,7 @@ struct EventHandler {
     if (!round || round->id != e.round || !round->closing || round->closing->attempt != e.attempt)
       return;
     if (round->slices.empty())
-      return c.Commit(c.MakeCommit(e.fragment, {e.aggregate, e.state_hash}));
+      return c.Commit(c.MakeCommit(e.fragment, {e.aggregate, e.state_hash, {}}));
     if (round->AllSlicesReady() && round->moves == e.moves && !round->assembled)
       c.Commit(AggregateAssembled{e.round, e.fragment, e.aggregate, e.state_hash});
   }

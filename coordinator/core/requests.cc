@@ -46,6 +46,8 @@ void Coordinator::NoteSessions(const RecordBody& body) {
     note_round(r->commit.fragment);
   } else if (const auto* r = std::get_if<RoundAborted>(&body)) {
     note_round(r->fragment);
+    // One more round is wanted than was thought, also of those who came while it was closed.
+    for (const auto& [id, session] : state_.sessions) check_leases_.insert(id);
   } else if (const auto* r = std::get_if<RoundClosed>(&body)) {
     note_round(r->fragment);
   }

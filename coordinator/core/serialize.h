@@ -77,7 +77,7 @@ LONGHAUL_FIELDS(AggregateStored, x.round, x.fragment, x.holder)
 
 LONGHAUL_FIELDS(SlicePart, x.chunks, x.bytes, x.root)
 LONGHAUL_FIELDS(Slice, x.first_chunk, x.chunks, x.reducer, x.continues, x.attempt, x.aggregate)
-LONGHAUL_FIELDS(Assembled, x.aggregate, x.state_hash)
+LONGHAUL_FIELDS(Assembled, x.aggregate, x.state_hash, x.since)
 LONGHAUL_FIELDS(EnrolledWorker, x.name, x.number, x.session, x.included, x.failures, x.superseded)
 LONGHAUL_FIELDS(OpenInvitation, x.one_off_key, x.expires_unix_s, x.uses_left)
 LONGHAUL_FIELDS(SessionFragment, x.last_sequence, x.carried_rounds, x.carried, x.dropped)

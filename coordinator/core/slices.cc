@@ -12,8 +12,9 @@ namespace {
 
 // One reducer is told of so many contributions, over all its orders: they fit its Assignment.
 constexpr uint64_t kMaxOrderedContributions = 512;
-constexpr uint32_t kMaxMoves = 4;    // then the coordinator takes what is left
-constexpr size_t kMaxSources = 128;  // named in one Assignment
+constexpr uint32_t kMaxMoves = 4;             // then the coordinator takes what is left
+constexpr Duration kHolderTime = Seconds(5);  // for another holder, times patience
+constexpr size_t kMaxSources = 128;           // named in one Assignment
 
 uint32_t ChunksOf(uint64_t elements) {
   return static_cast<uint32_t>((elements + kChunkElements - 1) / kChunkElements);
@@ -138,6 +139,11 @@ bool Coordinator::EnoughHolders(const Round& round) const {
                     [&](const auto& s) { return s.second.ready && other(s.first); });
     return slice.reducer.value == 0 || held || !possible;
   });
+}
+
+// The copy here is durable: nothing is lost when no other holder is found in time.
+Timestamp Coordinator::HoldersUntil(const Round& round) const {
+  return round.assembled->since + kHolderTime * patience_per_mille_ / 1000;
 }
 
 RoundCommitted Coordinator::MakeCommit(FragmentId id, const Assembled& assembled) const {

@@ -114,6 +114,7 @@ struct Slice {
 struct Assembled {
   ObjectInfo aggregate;
   Digest state_hash{};
+  Timestamp since;
   bool operator==(const Assembled&) const = default;
 };
 
