@@ -1,6 +1,6 @@
 #include "bench/core_fleet.h"
 
-#include <chrono>
+#include <algorithm>
 
 #include "common/check.h"
 #include "common/hash.h"
@@ -14,10 +14,6 @@ constexpr uint64_t kElements = 1000;
 constexpr Generation kGeneration{1, 42};
 constexpr char kRunId[] = "0000000000000001";
 constexpr uint64_t kSeed = 7;
-
-double SecondsSince(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
 
 Digest HashOf(FragmentId fragment, Version version) {
   Digest digest{};
@@ -39,21 +35,39 @@ RunConfig ConfigOf(const CoreFleetOptions& o) {
   return c;
 }
 
-}  // namespace
+Message FirstFetch(const ObjectInfo& object) {
+  return Fetch{.object = object.id, .attempt = 1, .missing = {{0, 1}}};
+}
 
-CoreFleet::CoreFleet(const CoreFleetOptions& options)
-    : options_(options), config_(ConfigOf(options)), core_(std::make_unique<Coordinator>(config_)) {
+ObjectInfo Snapshot(FragmentId fragment, Version version) {
+  return {.id = {ObjectKind::kState, kGeneration, fragment, version, {}},
+          .chunks = 1,
+          .bytes = 2 * sizeof(float) * kElements,
+          .root = HashOf(fragment, version)};
+}
+
+Record FirstRecord(const CoreFleetOptions& o) {
   RunStarted begin{.run_id = kRunId, .generation = kGeneration};
-  begin.positions = uint64_t{options.workers} * options.inner_steps * (options.rounds + 4) * 2;
-  for (uint64_t f = 0; f < options.fragments; ++f) {
+  begin.positions = uint64_t{o.workers} * o.inner_steps * (o.rounds + 4) * 2;
+  for (uint64_t f = 0; f < o.fragments; ++f) {
     begin.elements.push_back(kElements);
     begin.snapshots.push_back(Snapshot(FragmentId{f}, Version{0}));
   }
-  const Record record{now_, begin};
+  return {Timestamp{}, std::move(begin)};
+}
+
+}  // namespace
+
+State CoreFleet::FirstState(const CoreFleetOptions& options) {
   State state;
-  Coordinator::Apply(state, record);
-  if (options_.on_records) options_.on_records(state, {record});
-  core_->Restore(std::move(state));
+  Coordinator::Apply(state, FirstRecord(options));
+  return state;
+}
+
+CoreFleet::CoreFleet(const CoreFleetOptions& options)
+    : options_(options), config_(ConfigOf(options)), core_(std::make_unique<Coordinator>(config_)) {
+  core_->Restore(FirstState(options));
+  if (options_.on_records) options_.on_records(core_->state(), {FirstRecord(options)});
   Feed(BootEvent{});
   for (uint32_t i = 0; i < options.workers; ++i) {
     Site site;
@@ -106,19 +120,12 @@ HelloEvent CoreFleet::HelloOf(uint32_t worker) const {
   return event;
 }
 
-ObjectInfo CoreFleet::Snapshot(FragmentId fragment, Version version) const {
-  return {.id = {ObjectKind::kState, kGeneration, fragment, version, {}},
-          .chunks = 1,
-          .bytes = 2 * sizeof(float) * kElements,
-          .root = HashOf(fragment, version)};
-}
-
 // ---- the coordinator's side ----
 
 void CoreFleet::Feed(EventBody body) {
-  const auto start = std::chrono::steady_clock::now();
-  const Effects effects = core_->Step(Event{now_, std::move(body)});
-  counts_.events_s += SecondsSince(start);
+  const Event event{now_, std::move(body)};
+  if (options_.on_event) options_.on_event(event);
+  const Effects effects = core_->Step(event);
   ++counts_.events;
   LONGHAUL_CHECK(effects.fatal.empty() && effects.ignored.empty(), "the fleet keeps the protocol");
   if (options_.on_records) options_.on_records(core_->state(), effects.records);
@@ -136,7 +143,7 @@ void CoreFleet::Feed(EventBody body) {
 
 void CoreFleet::Do(const Request& request) {
   if (const auto* r = std::get_if<ExpectContribution>(&request)) {
-    Count(Fetch{.object = r->object.id, .attempt = 1, .missing = {{0, 1}}}, false);
+    Count([&] { return FirstFetch(r->object); }, false);
     queue_.push_back([this, id = r->object.id] { Feed(HeldEvent{id.fragment, id.contribution}); });
   } else if (const auto* r = std::get_if<ReduceRound>(&request)) {
     PreparedEvent done{.fragment = r->fragment, .round = r->round, .attempt = r->attempt};
@@ -154,22 +161,18 @@ void CoreFleet::Do(const Request& request) {
 
 void CoreFleet::SendAssignment(SessionId session, bool answer) {
   const uint32_t site = site_of_.at(session.value);
-  const auto start = std::chrono::steady_clock::now();
   Message assignment = core_->AssignmentFor(session, sites_[site].stated);
-  counts_.assignments_s += SecondsSince(start);
   ++counts_.assignments;
-  Count(assignment, answer);
+  Count([&] { return assignment; }, answer);
   SendTo(site, std::move(assignment));
 }
 
 void CoreFleet::SendTo(uint32_t site, Message message) {
-  queue_.push_back(
-      [this, site, received = WorkerReceived{kGeneration, ++sequence_, std::move(message)}] {
-        FeedSite(site, received);
-      });
+  WorkerEvent received = WorkerReceived{kGeneration, ++sequence_, std::move(message)};
+  queue_.push_back([this, site, event = std::move(received)] { FeedSite(site, event); });
 }
 
-void CoreFleet::Count(const Message& message, bool heartbeat) {
+void CoreFleet::Count(const std::function<Message()>& message, bool heartbeat) {
   if (core_->state().last_round.value == 0) return;
   ++(heartbeat ? counts_.heartbeats : counts_.messages);
   if (!options_.count_bytes) return;
@@ -177,7 +180,7 @@ void CoreFleet::Count(const Message& message, bool heartbeat) {
                                      .generation = kGeneration,
                                      .session = core_->state().last_session,
                                      .sequence = sequence_,
-                                     .body = message});
+                                     .body = message()});
   LONGHAUL_CHECK(bytes.ok(), "what a core says can be encoded");
   (heartbeat ? counts_.heartbeat_bytes : counts_.message_bytes) += bytes->size();
 }
@@ -188,8 +191,9 @@ void CoreFleet::Heartbeat(uint32_t i) {
   Site& site = sites_[i];
   const SessionId session = site.core->session();
   if (session.value > 0) {
-    Count(longhaul::Heartbeat{.fragments = site.core->states()}, true);
-    if (std::vector<FragmentState> states = site.core->states(); states != site.stated) {
+    std::vector<FragmentState> states = site.core->states();
+    Count([&] { return longhaul::Heartbeat{.fragments = states}; }, true);
+    if (states != site.stated) {
       site.stated = states;
       Feed(StatedEvent{session, std::move(states)});
     }
@@ -202,7 +206,7 @@ void CoreFleet::FeedSite(uint32_t i, const WorkerEvent& event) {
   const WorkerEffects effects = sites_[i].core->Step(event);
   ++counts_.worker_events;
   for (const Message& message : effects.messages) {
-    Count(message, false);
+    Count([&] { return message; }, false);
     queue_.push_back([this, i, message] { Receive(i, message); });
   }
   for (const WorkerRequest& request : effects.requests) Answer(i, request);
@@ -228,7 +232,7 @@ void CoreFleet::Answer(uint32_t i, const WorkerRequest& request) {
   if (std::holds_alternative<LoadData>(request)) {
     answer(DataLoaded{});
   } else if (const auto* r = std::get_if<FetchObject>(&request)) {
-    Count(Fetch{.object = r->object.id, .attempt = 1, .missing = {{0, 1}}}, false);
+    Count([&] { return FirstFetch(r->object); }, false);
     answer(ObjectFetched{r->object.id});
   } else if (const auto* r = std::get_if<LoadState>(&request)) {
     const ObjectId& id = r->object.id;

@@ -25,15 +25,15 @@ struct CoreFleetOptions {
   uint32_t fragments = 1;
   uint32_t inner_steps = 4;
   bool count_bytes = false;  // encodes every message
+  // May be empty: what the coordinator's core was told.
+  std::function<void(const Event&)> on_event;
   // May be empty: the records of each step, before what follows from them.
   std::function<void(const State&, const std::vector<Record>&)> on_records;
 };
 
 struct CoreFleetCounts {
   uint64_t events = 0;  // steps of the coordinator's core
-  double events_s = 0;  // inside them
   uint64_t assignments = 0;
-  double assignments_s = 0;
   uint64_t worker_events = 0;
   // From the opening of the first round on, both directions. A heartbeat's answer counts as
   // heartbeat.
@@ -46,6 +46,8 @@ struct CoreFleetCounts {
 class CoreFleet {
  public:
   explicit CoreFleet(const CoreFleetOptions& options);
+  // What its coordinator begins with.
+  static State FirstState(const CoreFleetOptions& options);
 
   // Until every fragment is at this version; false when the fleet comes to a stand before.
   bool RunUntil(Version version);
@@ -81,8 +83,7 @@ class CoreFleet {
   void Heartbeat(uint32_t site);
   void SendAssignment(SessionId session, bool answer);
   void SendTo(uint32_t site, Message message);
-  void Count(const Message& message, bool heartbeat);
-  ObjectInfo Snapshot(FragmentId fragment, Version version) const;
+  void Count(const std::function<Message()>& message, bool heartbeat);
 
   const CoreFleetOptions options_;
   RunConfig config_;

@@ -38,7 +38,8 @@ int Main(int argc, char** argv) {
       "  longhaul-bench trainer --eager-python /usr/bin/python3 --json trainer.json\n"
       "  longhaul-bench codec --json codec.json\n"
       "  longhaul-bench memory\n"
-      "  longhaul-bench learning --tier smoke --seeds 3 --plot learning.svg");
+      "  longhaul-bench learning --tier smoke --seeds 3 --plot learning.svg\n"
+      "  longhaul-bench wan --suite core --json wan.json");
   Bench bench;
   bench.program_folder = ProgramFolder();
   AddCodec(app, bench);
@@ -48,12 +49,17 @@ int Main(int argc, char** argv) {
   if (const char* folder = std::getenv("LONGHAUL_TEST_DATA")) bench.test_data = folder;
   AddCore(app, bench);
   AddJournal(app, bench);
+  AddData(app, bench);
+  AddPlan(app, bench);
+  AddPcn(app, bench);
+  AddWan(app, bench);
+  AddWanPeer(app, bench);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
     return app.exit(e) == 0 ? kExitOk : kExitUsage;
   }
-  return Report(bench, bench.run());
+  return bench.program ? bench.program() : Report(bench, bench.run());
 }
 
 }  // namespace

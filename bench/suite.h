@@ -50,7 +50,8 @@ double Median(std::vector<double> values);
 // ---- subcommands ----
 
 struct Bench {
-  std::function<std::vector<Result>()> run;  // of the subcommand that was chosen
+  std::function<std::vector<Result>()> run;  // of the subcommand that was chosen, or
+  std::function<int()> program;              // a helper program of a suite: the exit code
   std::string program_folder;                // where longhaul and the workers are
   bool quick = false;
   std::string json_file;
@@ -61,10 +62,15 @@ struct Bench {
 CLI::App* AddSuite(CLI::App& app, Bench& bench, const std::string& name, const std::string& help);
 
 void AddCodec(CLI::App& app, Bench& bench);
+void AddData(CLI::App& app, Bench& bench);
+void AddPlan(CLI::App& app, Bench& bench);
 void AddTrainer(CLI::App& app, Bench& bench);
 void AddMemory(CLI::App& app, Bench& bench);
 void AddLearning(CLI::App& app, Bench& bench);
 void AddCore(CLI::App& app, Bench& bench);
 void AddJournal(CLI::App& app, Bench& bench);
+void AddPcn(CLI::App& app, Bench& bench);
+void AddWan(CLI::App& app, Bench& bench);
+void AddWanPeer(CLI::App& app, Bench& bench);
 
 }  // namespace longhaul

@@ -3,6 +3,7 @@
 // how fast a coordinator is back.
 #include <CLI/CLI.hpp>
 #include <chrono>
+#include <ctime>
 #include <string>
 
 #include "absl/strings/str_cat.h"
@@ -23,6 +24,9 @@ constexpr double kLinear = 1.1;
 double SecondsSince(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
+
+// Of this process: the cores are one thread and wait for nothing, so other programs do not count.
+double CpuSeconds() { return static_cast<double>(std::clock()) / CLOCKS_PER_SEC; }
 
 Result Measured(const std::string& name, double value, const std::string& unit,
                 const std::string& note = "") {
@@ -49,17 +53,33 @@ void Unmeasured(std::vector<Result>& results, const std::string& why) {
 
 // ---- events ----
 
+// What a fleet told its coordinator, told again to a new one: nothing else is in the measured time.
 std::vector<Result> Events(uint32_t workers, uint32_t rounds) {
-  CoreFleet fleet({.workers = workers, .rounds = rounds});
+  std::vector<Event> events;
+  CoreFleetOptions options{.workers = workers, .rounds = rounds + 2};  // it stops in mid-run
+  options.on_event = [&events](const Event& e) { events.push_back(e); };
+  CoreFleet fleet(options);
   const bool done = fleet.RunUntil({rounds});
-  const CoreFleetCounts& c = fleet.counts();
+  Coordinator again(fleet.config());
+  again.Restore(CoreFleet::FirstState(options));
+  double start = CpuSeconds();
+  for (const Event& event : events) again.Step(event);
+  const double events_s = CpuSeconds() - start;
+  start = CpuSeconds();
+  uint64_t leases = 0;
+  for (const auto& [id, session] : again.state().sessions)
+    leases += again.AssignmentFor(id, {}).leases.size();
+  const double assignments_s = CpuSeconds() - start;
   std::vector<Result> results = {
-      Goal(Measured("events", static_cast<double>(c.events) / c.events_s, "events/s",
+      Goal(Measured("events", static_cast<double>(events.size()) / events_s, "per CPU second",
                     absl::StrCat("steps of the coordinator's core with ", workers, " workers, ",
-                                 c.events, " in ", rounds, " rounds")),
+                                 events.size(), " in ", rounds, " rounds")),
            Relation::kAtLeast, 500'000),
-      Measured("assignments", static_cast<double>(c.assignments) / c.assignments_s, "per second")};
+      Measured("assignments", workers / assignments_s, "per CPU second",
+               absl::StrCat("with ", Each(leases, workers), " leases"))};
   if (!done) Unmeasured(results, "the fleet came to a stand");
+  if (!(again.state() == fleet.coordinator().state()))
+    Unmeasured(results, "the same events led to another state");
   return results;
 }
 
@@ -101,16 +121,19 @@ std::vector<Result> Control(const std::vector<uint32_t>& fleets, uint32_t rounds
 
 std::vector<Result> LargeFleet(uint32_t workers, uint32_t rounds) {
   const auto start = Clock::now();
+  const double cpu_start = CpuSeconds();
   CoreFleet fleet({.workers = workers, .rounds = rounds});
   const bool done = fleet.RunUntil({rounds});
+  const double cpu_s = CpuSeconds() - cpu_start;
   const CoreFleetCounts& c = fleet.counts();
   const auto virtual_s = (fleet.now() - Timestamp{}) / Seconds(1);
-  std::vector<Result> results = {
-      Goal(Measured("large_fleet", SecondsSince(start), "s",
-                    absl::StrCat(workers, " worker cores, ", rounds, " rounds, ", virtual_s,
-                                 " s of virtual time, ", c.events + c.worker_events, " events, ",
-                                 c.assignments, " assignments")),
-           Relation::kAtMost, 60)};
+  std::vector<Result> results = {Goal(
+      Measured(
+          "large_fleet", cpu_s, "CPU s",
+          absl::StrCat(SecondsSince(start), " s of wall-clock time, ", workers, " worker cores, ",
+                       rounds, " rounds, ", virtual_s, " s of virtual time, ",
+                       c.events + c.worker_events, " events, ", c.assignments, " assignments")),
+      Relation::kAtMost, 60)};
   if (!done) Unmeasured(results, "the fleet came to a stand");
   return results;
 }

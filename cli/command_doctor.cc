@@ -1,5 +1,6 @@
 // longhaul doctor: can this machine take part, and if not, what helps?
 #include <CLI/CLI.hpp>
+#include <chrono>
 #include <condition_variable>
 #include <cstdio>
 #include <memory>
@@ -14,6 +15,8 @@
 namespace longhaul {
 namespace {
 
+constexpr Duration kStatsWait = Seconds(1);
+
 struct Arguments {
   std::string invitation;
   std::string folder = ".";
@@ -22,7 +25,8 @@ struct Arguments {
 };
 
 // Connects with the invitation's key, as a joining worker would.
-absl::Status Handshake(const Invitation& invitation, const std::string& address, Duration timeout) {
+absl::StatusOr<LinkFacts> Handshake(const Invitation& invitation, const std::string& address,
+                                    Duration timeout) {
   std::mutex mutex;
   std::condition_variable changed;
   std::optional<ConnectionEvent> event;
@@ -42,8 +46,18 @@ absl::Status Handshake(const Invitation& invitation, const std::string& address,
   if (!changed.wait_for(lock, timeout, [&] { return event.has_value(); })) {
     return absl::DeadlineExceededError("no handshake in time");
   }
-  if (event->change == ConnectionChange::kConnected) return absl::OkStatus();
-  return absl::PermissionDeniedError(event->reason);
+  if (event->change != ConnectionChange::kConnected) {
+    return absl::PermissionDeniedError(event->reason);
+  }
+  LinkFacts facts;
+  facts.congestion_control = (*client)->congestion_control();
+  // The kernel's numbers are looked at a few times a second.
+  const auto until = std::chrono::steady_clock::now() + kStatsWait;
+  while (facts.round_trip_ms == 0 && std::chrono::steady_clock::now() < until) {
+    changed.wait_for(lock, Milliseconds(20));
+    facts.round_trip_ms = (*client)->stats().min_rtt_us / 1000.0;
+  }
+  return facts;
 }
 
 int Doctor(const Arguments& args, const Command& command) {

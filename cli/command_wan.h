@@ -9,4 +9,6 @@ namespace longhaul {
 struct Command;
 void AddWanFuzz(CLI::App& wan, Command& command);
 void AddWanRerun(CLI::App& wan, Command& command);
+void AddWanExec(CLI::App& wan, Command& command);
+void AddWanRun(CLI::App& wan, Command& command);
 }  // namespace longhaul

@@ -20,10 +20,13 @@ struct Command {
 void AddInit(CLI::App& app, Command& command);
 void AddConfig(CLI::App& app, Command& command);
 void AddCoordinator(CLI::App& app, Command& command);
+void AddData(CLI::App& app, Command& command);
 void AddDemo(CLI::App& app, Command& command);
 void AddDoctor(CLI::App& app, Command& command);
 void AddInvite(CLI::App& app, Command& command);
 void AddJoin(CLI::App& app, Command& command);
+void AddPlan(CLI::App& app, Command& command);
+void AddPcn(CLI::App& app, Command& command);
 void AddStatus(CLI::App& app, Command& command);
 void AddWan(CLI::App& app, Command& command);
 

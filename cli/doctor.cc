@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cstdio>
 #include <cstring>
 #include <ctime>
 #include <filesystem>
@@ -195,6 +196,24 @@ CheckResult CheckClock() {
   return {CheckLevel::kOk, "clock", text, ""};
 }
 
+CheckResult CheckTcp(const std::string& proc) {
+  const auto read = [&](const char* name) {
+    const auto text = ReadSmallFile(proc + "/sys/net/ipv4/" + name, kKernelFileBytes);
+    return text.ok() ? FirstLine(*text) : std::string();
+  };
+  const std::string chosen = read("tcp_congestion_control");
+  if (chosen.empty()) return {CheckLevel::kOk, "TCP", "unknown: no " + proc + "/sys/net", ""};
+  const std::string allowed = " " + read("tcp_allowed_congestion_control") + " ";
+  const bool bbr = chosen == "bbr" || allowed.find(" bbr ") != std::string::npos;
+  const bool forgets = read("tcp_slow_start_after_idle") == "1";
+  if (bbr)
+    return {CheckLevel::kOk, "TCP", "BBR may be used (the system's own: " + chosen + ")", ""};
+  return {CheckLevel::kWarn, "TCP",
+          chosen + ", BBR is not allowed" + (forgets ? ", slow start after every pause" : ""),
+          "on long or lossy paths this is many times slower: sudo sysctl -w "
+          "net.ipv4.tcp_congestion_control=bbr net.ipv4.tcp_slow_start_after_idle=0"};
+}
+
 CheckResult CheckCoordinator(const DoctorOptions& options) {
   const HostPort& target = *options.coordinator;
   const std::string address = target.host + ":" + std::to_string(target.port);
@@ -207,13 +226,21 @@ CheckResult CheckCoordinator(const DoctorOptions& options) {
                 : "is the coordinator running? does a firewall block outbound TCP to port " +
                       std::to_string(target.port) + "?"};
   }
-  const absl::Status answer = options.handshake ? options.handshake(target) : absl::OkStatus();
-  if (!answer.ok()) {
+  const absl::StatusOr<LinkFacts> link =
+      options.handshake ? options.handshake(target) : LinkFacts{};
+  if (!link.ok()) {
     return {CheckLevel::kFail, kCoordinatorCheck,
-            address + " is open, but: " + std::string(answer.message()),
+            address + " is open, but: " + std::string(link.status().message()),
             "ask the run's operator for a new invitation"};
   }
-  return {CheckLevel::kOk, kCoordinatorCheck, address + " answers (" + *peer + ")", ""};
+  std::string detail = address + " answers (" + *peer + ")";
+  if (link->round_trip_ms > 0) {
+    char text[64];
+    std::snprintf(text, sizeof text, ", round trip %.1f ms", link->round_trip_ms);
+    detail += text;
+  }
+  if (!link->congestion_control.empty()) detail += ", " + link->congestion_control;
+  return {CheckLevel::kOk, kCoordinatorCheck, detail, ""};
 }
 
 std::vector<CheckResult> RunDoctor(const DoctorOptions& options) {
@@ -224,6 +251,7 @@ std::vector<CheckResult> RunDoctor(const DoctorOptions& options) {
                                   CheckDisk(options.run_folder),
                                   CheckDescriptors(),
                                   CheckGpu(options.proc),
+                                  CheckTcp(options.proc),
                                   CheckClock()};
   if (options.coordinator) out.push_back(CheckCoordinator(options));
   return out;

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "absl/status/status.h"
+#include "absl/status/statusor.h"
 #include "cli/config.h"
 #include "cli/exit_codes.h"
 #include "common/time.h"
@@ -22,6 +23,12 @@ struct CheckResult {
   std::string next;    // what to do; "" when nothing
 };
 
+// What a handshake with the coordinator shows of the way to it.
+struct LinkFacts {
+  double round_trip_ms = 0;        // 0: not known
+  std::string congestion_control;  // in force on our side; "" = not known
+};
+
 struct DoctorOptions {
   std::string version;           // of this program
   std::string program_folder;    // where longhaul-worker is expected
@@ -31,7 +38,7 @@ struct DoctorOptions {
   Duration connect_timeout = Seconds(5);
   std::optional<HostPort> coordinator;  // from an invitation
   // Called when the coordinator's port answers: a handshake, or nothing.
-  std::function<absl::Status(const HostPort& coordinator)> handshake;
+  std::function<absl::StatusOr<LinkFacts>(const HostPort& coordinator)> handshake;
   std::string proc = "/proc";  // where the kernel's files are
   std::string cgroup = "/sys/fs/cgroup";
 };
@@ -55,6 +62,8 @@ CheckResult CheckDisk(const std::string& run_folder);
 CheckResult CheckDescriptors();
 CheckResult CheckGpu(const std::string& proc);
 CheckResult CheckClock();
+// Congestion control and what an idle connection forgets: they decide the rate of long paths.
+CheckResult CheckTcp(const std::string& proc);
 // Resolves, connects, then the handshake when there is one.
 CheckResult CheckCoordinator(const DoctorOptions& options);
 

@@ -71,6 +71,28 @@ class DoctorTest : public ::testing::Test {
   DoctorOptions options_;
 };
 
+TEST_F(DoctorTest, TcpWithoutBbrIsAWarningWithACommand) {
+  EXPECT_EQ(CheckTcp(folder_).level, CheckLevel::kOk);  // unknown
+  const std::string ipv4 = folder_ + "/sys/net/ipv4";
+  std::filesystem::create_directories(ipv4);
+  std::ofstream(ipv4 + "/tcp_congestion_control") << "cubic\n";
+  std::ofstream(ipv4 + "/tcp_allowed_congestion_control") << "reno cubic\n";
+  std::ofstream(ipv4 + "/tcp_slow_start_after_idle") << "1\n";
+  const CheckResult stock = CheckTcp(folder_);
+  EXPECT_EQ(stock.level, CheckLevel::kWarn);
+  EXPECT_THAT(stock.detail, HasSubstr("slow start after every pause"));
+  EXPECT_THAT(stock.next, HasSubstr("tcp_congestion_control=bbr"));
+  std::ofstream(ipv4 + "/tcp_allowed_congestion_control") << "reno cubic bbr\n";
+  EXPECT_EQ(CheckTcp(folder_).level, CheckLevel::kOk);
+}
+
+TEST_F(DoctorTest, LinkFactsAreShown) {
+  const Port port(/*listens=*/true);
+  options_.coordinator = port.At("127.0.0.1");
+  options_.handshake = [](const HostPort&) { return LinkFacts{101.5, "bbr"}; };
+  EXPECT_THAT(CheckCoordinator(options_).detail, HasSubstr("round trip 101.5 ms, bbr"));
+}
+
 TEST_F(DoctorTest, WorkerProgram) {
   EXPECT_EQ(CheckWorkerProgram(options_).level, CheckLevel::kFail);
   options_.training = false;

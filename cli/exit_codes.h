@@ -14,6 +14,7 @@ enum ExitCode : int {
   kExitUnreachable = 5,    // no answer from the coordinator
   kExitData = 6,           // training data missing, damaged or not the run's
   kExitStorage = 7,        // disk full, or stored state damaged
+  kExitInvalid = 8,        // a measurement does not count: the machine was too busy
   kExitInterrupted = 130,  // Ctrl-C, as shells count it
 };
 

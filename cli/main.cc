@@ -40,8 +40,11 @@ int Main(int argc, char** argv) {
   AddInvite(app, command);
   AddJoin(app, command);
   AddStatus(app, command);
+  AddData(app, command);
+  AddPlan(app, command);
   AddDoctor(app, command);
   AddWan(app, command);
+  AddPcn(app, command);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {

@@ -14,6 +14,7 @@ struct BackendOptions {
   std::string device = "auto";
   uint32_t threads = 1;
   uint64_t memory_bytes = 0;      // what the trainer may take
+  uint32_t toy_step_ms = 0;       // longhaul-worker-toy: time of one step; 0: as the run says
   std::vector<std::string> data;  // files and folders that may hold the run's data
 };
 
@@ -22,5 +23,9 @@ std::string BackendName();  // "longhaul-worker"
 absl::StatusOr<std::string> DescribeBackend(const BackendOptions& options);
 // Fills toy, load_data and make_trainer.
 void UseBackend(const BackendOptions& options, WorkerService::Options& service);
+// `PROGRAM pcn-doctor ...`: argv[0] is the subcommand. Returns the exit code.
+int RunPcnDoctor(int argc, char** argv);
+// `PROGRAM pcn-stage ...`: the same.
+int RunPcnStage(int argc, char** argv);
 
 }  // namespace longhaul

@@ -5,6 +5,7 @@
 #include "coordinator/human.h"
 #include "worker/train/device.h"
 #include "worker/train/llama_trainer.h"
+#include "worker/train/pcn_trainer.h"
 #include "worker/train/train_options.h"
 
 namespace longhaul {
@@ -21,7 +22,9 @@ absl::StatusOr<std::unique_ptr<Trainer>> MakeTrainer(const BackendOptions& optio
   if (ParameterCount(shape) != parameters)
     return absl::InvalidArgumentError("the run's model has another size than stated");
   const TrainOptions train = TrainOptionsFrom(config, options.threads);
-  const uint64_t trainer = TrainerMemoryBytes(shape, train);
+  const bool is_pcn = config.train.mode == "pcn";
+  const uint64_t trainer =
+      is_pcn ? PcnTrainerMemoryBytes(shape, train) : TrainerMemoryBytes(shape, train);
   const uint64_t replica = kReplicaCopies * sizeof(float) * parameters;
   const uint64_t needed = trainer + replica + kLibraryBytes;
   LogInfo("memory: about " + HumanBytes(needed) + " (training " + HumanBytes(trainer) +
@@ -33,7 +36,10 @@ absl::StatusOr<std::unique_ptr<Trainer>> MakeTrainer(const BackendOptions& optio
                                          " may be used here (--memory GB, or a machine with more)");
   }
   ASSIGN_OR_RETURN(Device device, ResolveDevice(options.device));
-  return MakeLlamaTrainer(shape, train, device.name);
+  if (!is_pcn) return MakeLlamaTrainer(shape, train, device.name);
+  ASSIGN_OR_RETURN(std::unique_ptr<PcnTrainer> pcn_trainer,
+                   PcnTrainer::Make(shape, train, config.pcn, device.name));
+  return std::unique_ptr<Trainer>(std::move(pcn_trainer));
 }
 
 }  // namespace

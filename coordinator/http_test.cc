@@ -157,15 +157,26 @@ TEST(RunStatus, JsonIsBoundedAndAlwaysValid) {
   for (uint64_t i = 1; i <= 5000; ++i) status.history.push_back({i, 1.0, std::nullopt});
   status.history.back().loss = std::numeric_limits<double>::quiet_NaN();
   status.last_round = RoundReport{};
-  status.coverage.total = 7;
+  status.coverage.fragments = {{.committed = 1, .carried_too_often = 4, .total = 7}, {.free = 7}};
+  status.coverage.quarantined_ranges = 300;
+  status.coverage.quarantined = {{2, 4, {"kitchen", "attic"}}};
+  status.coverage.domains = {{"web", 100, 240, 10, 3}};
   const auto json = nlohmann::json::parse(ToJson(status));
   EXPECT_EQ(json.at("workers").size(), kMaxStatusWorkers);
   EXPECT_EQ(json.at("history").size(), kMaxStatusPoints);
   EXPECT_EQ(json.at("history").front().at(0), 1);
   EXPECT_EQ(json.at("history").back().at(0), 5000);
   EXPECT_TRUE(json.at("history").back().at(1).is_null());
-  EXPECT_EQ(json.at("coverage").at("total"), 7);
+  EXPECT_EQ(json.at("coverage").at("fragments").at(0).at("total"), 7);
+  EXPECT_EQ(CoverageFromJson(ToJson(status)), status.coverage);
   EXPECT_EQ(nlohmann::json::parse(ToJson(RunStatus{})).at("history").size(), 0u);
+}
+
+TEST(RunStatus, CoverageOfAnotherTextIsNone) {
+  for (const char* text : {"", "{}", "[1]", R"({"coverage": 7})",
+                           R"({"coverage": {"fragments": [{"committed": "x"}]}})"}) {
+    EXPECT_FALSE(CoverageFromJson(text).has_value()) << text;
+  }
 }
 
 TEST(Metrics, TextHasEveryNumber) {

@@ -50,6 +50,15 @@ struct Journal::Found {
   std::vector<JournalSegment> segments;
   JournalTail tail;
   std::vector<std::pair<uint64_t, std::string>> unusable;  // snapshots newer than that, and why
+
+  Opened TakeOpened() {
+    Opened opened;
+    for (const auto& [sequence, why] : unusable) opened.set_aside.push_back(why);
+    if (snapshot) opened.snapshot = std::move(snapshot->state);
+    opened.payloads = std::move(tail.payloads);
+    opened.cut_bytes = tail.cut_bytes;
+    return opened;
+  }
 };
 
 // The newest snapshot that the journal continues, and what the journal holds after it.
@@ -91,17 +100,19 @@ absl::StatusOr<Journal::Found> Journal::Find(Storage& storage, const JournalOpti
   return refused;
 }
 
+absl::StatusOr<Journal::Opened> Journal::Read(Storage& storage, const JournalOptions& options) {
+  ASSIGN_OR_RETURN(Found found, Find(storage, options));
+  return found.TakeOpened();
+}
+
 absl::StatusOr<Journal::Opened> Journal::Open(Storage& storage, JournalOptions options) {
   RETURN_IF_ERROR(storage.MakeFolder(options.folder));
   RETURN_IF_ERROR(storage.MakeFolder(options.snapshot_folder));
   ASSIGN_OR_RETURN(Found found, Find(storage, options));
-  Opened opened;
-  opened.journal.reset(new Journal(storage, std::move(options)));
-  RETURN_IF_ERROR(opened.journal->Continue(found));
-  for (const auto& [sequence, why] : found.unusable) opened.set_aside.push_back(why);
-  if (found.snapshot) opened.snapshot = std::move(found.snapshot->state);
-  opened.payloads = std::move(found.tail.payloads);
-  opened.cut_bytes = found.tail.cut_bytes;
+  std::unique_ptr<Journal> journal(new Journal(storage, std::move(options)));
+  RETURN_IF_ERROR(journal->Continue(found));
+  Opened opened = found.TakeOpened();
+  opened.journal = std::move(journal);
   return opened;
 }
 

@@ -55,6 +55,8 @@ class Journal {
     std::vector<std::string> set_aside;   // damaged snapshots: one line each, for the log
     bool empty() const { return !snapshot && payloads.empty(); }
   };
+  // What Open would find; nothing is written, and there is no journal to go on with.
+  static absl::StatusOr<Opened> Read(Storage& storage, const JournalOptions& options = {});
   // `storage` outlives the journal. DataLoss when what is there cannot be trusted.
   static absl::StatusOr<Opened> Open(Storage& storage, JournalOptions options = {});
 

@@ -42,6 +42,17 @@ TEST_F(JournalTest, WhatWasAppendedIsReadBackOverSeveralStarts) {
   EXPECT_EQ(Journal::Open(disk_, kOptions).value().payloads, (Payloads{"a", "bb", "ccc", "d"}));
 }
 
+TEST_F(JournalTest, ReadFindsWhatOpenFindsAndWritesNothing) {
+  WriteThree();
+  Bytes() += "torn";
+  const std::string before = Bytes();
+  const auto read = Journal::Read(disk_, kOptions).value();
+  EXPECT_EQ(read.payloads, (Payloads{"a", "bb", "ccc"}));
+  EXPECT_EQ(read.cut_bytes, 4u);
+  EXPECT_EQ(read.journal, nullptr);
+  EXPECT_EQ(Bytes(), before);
+}
+
 TEST_F(JournalTest, ItWorksOnFiles) {
   const std::string root = testing::TempDir() + "/longhaul_journal_" + std::to_string(::getpid());
   {

@@ -93,6 +93,10 @@ struct RunStartOptions {
 // when journal or checkpoints are damaged.
 absl::StatusOr<RunStart> StartRun(Storage& storage, const RunStartOptions& options);
 
+// The state of a run that no coordinator has open; nothing is written. NotFound when there is no
+// run, DataLoss when the journal is damaged.
+absl::StatusOr<State> ReadRunState(Storage& storage, const JournalOptions& options = {});
+
 // Appends and syncs.
 absl::Status AppendRecords(Journal& journal, const std::vector<Record>& records);
 

@@ -9,9 +9,10 @@
 #include "common/rng.h"
 #include "common/status_macros.h"
 #include "compression/codec.h"
+#include "coordinator/coverage.h"
+#include "coordinator/exchange.h"
 #include "coordinator/human.h"
 #include "proto/codec.h"
-#include "sharding/plan/reducer_shares.h"
 
 namespace longhaul {
 namespace {
@@ -36,13 +37,20 @@ Role RoleOf(const AdmitKey& admit) { return admit.invitation ? Role::kInvitation
 }  // namespace
 
 CoordinatorService::CoordinatorService(Options options, Observer observer)
-    : options_(std::move(options)), observer_(std::move(observer)) {}
+    : options_(std::move(options)),
+      observer_(std::move(observer)),
+      planner_(
+          {.inner_steps = options_.config.sync.inner_steps,
+           .tokens_per_step = static_cast<double>(SamplesPerStep(options_.config) * kSampleTokens),
+           .rule = {options_.config.round.quorum, options_.config.round.grace}}) {}
 
 CoordinatorService::~CoordinatorService() {
   events_.Close();
-  if (reducer_) reducer_->Stop();  // it sends through the server
-  server_.reset();                 // its thread hands messages to the reducer, which refuses them
+  if (reducer_) reducer_->Stop();  // they send through the server
+  if (blobs_) blobs_->Stop();
+  server_.reset();  // its thread hands messages to the reducer, which refuses them
   reducer_.reset();
+  blobs_.reset();
 }
 
 absl::StatusOr<std::unique_ptr<CoordinatorService>> CoordinatorService::Start(
@@ -80,6 +88,10 @@ absl::Status CoordinatorService::Open() {
     if (round) rounds_[FragmentId{i}] = {round->opened, std::nullopt, round->members.size()};
   }
   StartReducers(std::move(reducers), start.checkpoint.state);
+  if (options_.data) {
+    StartBlobs();
+    domains_ = DomainCoverageOf(core_->state(), *options_.data);
+  }
   // Before the port is open: whoever is enrolled must not be turned away.
   Step(BootEvent{.restarted = restarted_});
   if (failure_) return *failure_;
@@ -102,10 +114,11 @@ absl::StatusOr<std::vector<std::unique_ptr<Reducer>>> CoordinatorService::OpenRe
                        .fragment = FragmentId{i},
                        .elements = layout.elements,
                        .codec_up = *CodecSpecByName(sync.codec, sync.bits),
-                       .codec_down = *CodecSpecByName(sync.codec_down, sync.bits_down),
+                       .codec_down = *CodecSpecByName(sync.codec_down, BitsDown(options_.config)),
                        .beta_down = static_cast<float>(sync.error_feedback),
                        .layout = i < options_.tensors.size() ? options_.tensors[i]
-                                                             : std::vector<TensorSpan>()}));
+                                                             : std::vector<TensorSpan>(),
+                       .rules = RulesOf(sync)}));
     RETURN_IF_ERROR(reducer->Load(start.state.generation, from, PartOf(layout, c.parameters),
                                   PartOf(layout, c.momentum), PartOf(layout, c.residual)));
     std::vector<CommitView> commits;
@@ -137,17 +150,31 @@ void CoordinatorService::StartReducers(std::vector<std::unique_ptr<Reducer>> red
   }
   const SyncSection& sync = options_.config.sync;
   o.slices.codec_up = *CodecSpecByName(sync.codec, sync.bits);
-  o.slices.codec_down = *CodecSpecByName(sync.codec_down, sync.bits_down);
+  o.slices.codec_down = *CodecSpecByName(sync.codec_down, BitsDown(options_.config));
   o.slices.beta_down = static_cast<float>(sync.error_feedback);
+  o.slices.rules = RulesOf(sync);
   o.post = [this](EventBody body) { events_.Push(ShellEvent(std::move(body))); };
   o.fail = [this](absl::Status status) { events_.Push(ShellEvent(Failure{std::move(status)})); };
   o.send_control = [this](const std::string& route, const Message& message) {
     SendTo(route, message);
   };
   o.send_bulk = [this](const std::string& route, std::vector<Frame>&& frames) {
+    if (blobs_) blobs_->NoteExchange();
     return server_->Send(route, std::move(frames));
   };
   reducer_ = std::make_unique<ReducerThread>(std::move(o), std::move(reducers), newest);
+}
+
+void CoordinatorService::StartBlobs() {
+  BlobServer::Options o;
+  o.read = [data = options_.data](const FetchBlob& request) { return data->Read(request); };
+  o.send_control = [this](const std::string& route, const Message& message) {
+    SendTo(route, message);
+  };
+  o.send_bulk = [this](const std::string& route, std::vector<Frame>&& frames) {
+    return server_->Send(route, std::move(frames));
+  };
+  blobs_ = std::make_unique<BlobServer>(std::move(o));
 }
 
 absl::Status CoordinatorService::StartServer() {
@@ -159,6 +186,7 @@ absl::Status CoordinatorService::StartServer() {
   o.on_room = [this](const std::string& route) {
     reducer_->Room(route);
     relay_.Room(route);
+    if (blobs_) blobs_->Room(route);
   };
   key_table_.Add(folder_->admin_keys().public_key, Role::kAdmin);
   auto server = RouterServer::Start(std::move(o));
@@ -198,6 +226,10 @@ absl::StatusOr<CoordinatorService::Outcome> CoordinatorService::Run(const std::a
     next_tick = Now() + kTickEvery;
     Step(TickEvent{});
     CheckSilence();
+    if (std::exchange(plan_due_, false)) {
+      PlanRounds();
+      MeasureLinks();
+    }
     reducer_->Tick(Now());
     PublishStatus();
     if (over_ && (peers_.empty() || Now() - over_since_ > kFarewell)) break;
@@ -246,6 +278,10 @@ void CoordinatorService::HandleEnvelope(const Inbound& inbound, const Envelope& 
   if (const auto* fetch = std::get_if<Fetch>(&envelope.body)) {
     if (fetch->object.generation == core_->state().generation)
       reducer_->Serve(inbound.route, *fetch);
+    return;
+  }
+  if (const auto* fetch = std::get_if<FetchBlob>(&envelope.body)) {
+    if (blobs_) blobs_->Serve(inbound.route, *fetch);
     return;
   }
   HandleSession(inbound, envelope);
@@ -318,6 +354,7 @@ void CoordinatorService::HandleSession(const Inbound& inbound, const Envelope& e
 void CoordinatorService::HandleHeartbeat(SessionId session, const Heartbeat& heartbeat) {
   Peer& peer = peers_[session];
   peer.heartbeat = heartbeat;
+  planner_.OnHeartbeat(session, heartbeat);
   if (peer.stated != heartbeat.fragments) {
     for (const FragmentState& stated : heartbeat.fragments) CountHashCheck(peer.stated, stated);
     peer.stated = heartbeat.fragments;
@@ -373,7 +410,12 @@ void CoordinatorService::Step(EventBody body) {
       reducer_->RouteChanged(session, core_->state().sessions.at(session).key, route);
     }
     if (const auto* refused = std::get_if<Refused>(&reply.message)) metrics_.Refused(refused->code);
-    SendTo(route, reply.message, session);
+    Message message = reply.message;
+    if (auto* welcome = std::get_if<Welcome>(&message); welcome && options_.data) {
+      welcome->manifest_id = options_.data->manifest_id();
+      welcome->manifest_bytes = options_.data->encoded().size();
+    }
+    SendTo(route, message, session);
   }
   for (const Request& request : effects.requests) {
     if (!Do(request))
@@ -454,16 +496,19 @@ bool CoordinatorService::DoCheckpoint(const StoreCheckpoint& request) {
 }
 
 void CoordinatorService::CheckSilence() {
-  const Duration limit =
-      10 * Seconds(1) * static_cast<int64_t>(options_.config.run.patience * 1000) / 1000;
-  std::vector<SessionId> silent;
+  const Duration beat =
+      Seconds(1) * static_cast<int64_t>(options_.config.run.patience * 1000) / 1000;
+  std::vector<SessionId> silent, late;
   for (const auto& [id, session] : core_->state().sessions) {
     auto [peer, is_new] = peers_.try_emplace(id);
     if (is_new)
       peer->second.last_heard =
           Now();  // restored from the journal: it has the full time to come back
-    if (Now() - peer->second.last_heard > limit) silent.push_back(id);
+    const Duration unheard = Now() - peer->second.last_heard;
+    if (unheard > kSilentBeats * beat) silent.push_back(id);
+    if (unheard > kLateBeats * beat) late.push_back(id);
   }
+  if (late != late_) Step(LateEvent{late_ = late});
   if (silent.empty() && !core_->state().frozen_until) return;
   Step(SilentEvent{silent});
   for (SessionId id : silent) {
@@ -493,14 +538,17 @@ absl::StatusOr<std::string> CoordinatorService::Invite(uint32_t uses, uint64_t e
 void CoordinatorService::OnRecord(const Record& record) {
   LogDebug(DescribeRecord(record));
   if (observer_.on_record) observer_.on_record(record);
+  planner_.OnRecord(record);
+  plan_due_ = plan_due_ || std::holds_alternative<RoundCommitted>(record.body) ||
+              std::holds_alternative<MemberReady>(record.body) ||
+              std::holds_alternative<SessionEnded>(record.body);
   if (const auto* r = std::get_if<RoundOpened>(&record.body)) {
     rounds_[r->fragment] = {record.now, std::nullopt, r->members.size()};
+    TellPlacement(r->fragment);
   } else if (const auto* r = std::get_if<RoundCommitted>(&record.body)) {
     OnCommitted(r->commit);
-  } else if (const auto* r = std::get_if<SlicesPlaced>(&record.body)) {
-    OnPlaced(*r);
-  } else if (std::holds_alternative<SlicesMoved>(record.body)) {
-    LogWarning(DescribeRecord(record));
+  } else if (const auto* r = std::get_if<SlicesMoved>(&record.body)) {
+    LogWarning(DescribeMoves(*r));
   } else if (std::holds_alternative<RoundAborted>(record.body)) {
     metrics_.RoundAborted();
     LogWarning(DescribeRecord(record));
@@ -534,62 +582,103 @@ void CoordinatorService::OnRecord(const Record& record) {
   }
 }
 
-void CoordinatorService::OnPlaced(const SlicesPlaced& placed) {
-  std::map<std::string, uint32_t> chunks;
-  for (const Slice& slice : placed.slices)
-    chunks[core_->state().sessions.at(slice.reducer).name] += slice.chunks;
-  std::string text;
-  for (const auto& [name, n] : chunks)
-    text += (text.empty() ? "" : ", ") + name + " (" + std::to_string(n) +
-            (n == 1 ? " chunk)" : " chunks)");
-  predicted_seconds_ = PredictedSeconds(placed);
-  if (placement_ != text && core_->state().fragments.size() == 1)
-    LogInfo("workers reduce: " + text);
-  placement_ = text;
+std::string CoordinatorService::DescribeMoves(const SlicesMoved& moved) const {
+  const auto name = [this](SessionId id) {
+    const auto peer = peers_.find(id);
+    return id.value == 0 ? "the coordinator" : peer == peers_.end() ? "?" : peer->second.name;
+  };
+  std::string text = "round " + std::to_string(moved.round.value) + ":";
+  for (const SliceMove& move : moved.moves) {
+    const bool lost = !core_->state().sessions.contains(move.from);
+    text += " slice " + std::to_string(move.slice) + " of " + name(move.from) +
+            (lost ? ", which is lost," : ", which is late or failed,") + " goes to " +
+            name(move.reducer) + ";";
+  }
+  text.pop_back();
+  return text;
 }
 
-std::optional<double> CoordinatorService::PredictedSeconds(const SlicesPlaced& placed) const {
+// Said once, and again when it is others.
+void CoordinatorService::TellPlacement(FragmentId fragment) {
   const State& state = core_->state();
-  const Fragment& f = state.fragment(placed.fragment);
-  std::vector<ExchangeMember> members;
-  if (!f.round) return std::nullopt;
-  double chunks = 0;
-  for (const Slice& slice : placed.slices) chunks += slice.chunks;
-  for (const auto& [id, steps] : f.round->members) {
-    auto session = state.sessions.find(id);
-    if (session == state.sessions.end() || !server_) return std::nullopt;
-    const auto stats = server_->Stats(relay_.RouteOf(session->second.key));
-    if (!stats || stats->delivery_rate_bytes_per_s == 0) return std::nullopt;
-    ExchangeMember m{0, static_cast<double>(stats->delivery_rate_bytes_per_s)};
-    for (const Slice& slice : placed.slices)
-      m.share += slice.reducer == id ? slice.chunks / chunks : 0;
-    members.push_back(m);
+  const std::optional<Round>& round = state.fragment(fragment).round;
+  if (!round) return;
+  predicted_seconds_ = ExchangeSeconds(state, options_.config, fragment, round->slices);
+  std::string text = DescribeSlices(state, round->slices);
+  if (round->slices.empty() && options_.config.reduce.placement == "workers")
+    text += ": no trusted worker offers to";
+  if (placement_[fragment] != text) {
+    LogInfo("fragment " + std::to_string(fragment.value) + " is reduced by " + text +
+            PredictedTime());
   }
-  SyncSection down = options_.config.sync;
-  down.codec = down.codec_down;
-  down.bits = down.bits_down;
-  const auto bytes = [&](const SyncSection& sync) {
-    const double most = static_cast<double>(CodedSize(sync, f.elements).bytes);
-    const bool budget = HasBitBudget(*CodecByName(sync.codec));
-    return budget ? static_cast<double>(f.elements) * sync.bits / 8 : most;
-  };
-  return ExchangeSeconds(bytes(options_.config.sync), bytes(down), members);
+  placement_[fragment] = text;
+}
+
+std::string CoordinatorService::PredictedTime() const {
+  if (!predicted_seconds_) return "";
+  return ", at least " + HumanDuration(Duration(static_cast<int64_t>(*predicted_seconds_ * 1e9))) +
+         " a round";
 }
 
 std::string CoordinatorService::ReducedBy() const {
-  if (options_.config.reduce.placement == "star") return "the coordinator";
-  if (placement_.empty()) return "the coordinator: no trusted worker offers to";
+  std::string text;
+  for (const auto& [fragment, by] : placement_) {
+    const bool said = text == by || text.ends_with("; " + by);
+    if (!said) text += (text.empty() ? "" : "; ") + by;
+  }
+  if (text.empty()) text = "nobody yet";
   size_t pairs = 0, relayed = 0;
   for (const auto& [id, peer] : peers_) {
     pairs += peer.heartbeat.links.size();
     for (const PeerLink& link : peer.heartbeat.links) relayed += link.direct ? 0 : 1;
   }
-  std::string text = placement_ + "; " + std::to_string(relayed) + " of " + std::to_string(pairs) +
-                     " pairs relayed";
-  if (predicted_seconds_)
-    text += ", at least " +
-            HumanDuration(Duration(static_cast<int64_t>(*predicted_seconds_ * 1e9))) + " a round";
-  return text;
+  if (pairs > 0)
+    text += "; " + std::to_string(relayed) + " of " + std::to_string(pairs) + " pairs relayed";
+  return text + PredictedTime();
+}
+
+// Up: what a worker's own kernel says. Down: what arrives there from us, or from another worker.
+void CoordinatorService::MeasureLinks() {
+  if (options_.config.reduce.placement != "workers" || !server_) return;
+  std::map<WorkerKey, uint64_t> down;
+  for (const auto& [id, peer] : peers_) {
+    for (const PeerLink& link : peer.heartbeat.links)
+      down[link.key] = std::max(down[link.key], link.bytes_per_s);
+  }
+  std::vector<LinkRates> measured;
+  for (const auto& [id, session] : core_->state().sessions) {
+    const auto peer = peers_.find(id);
+    if (peer == peers_.end()) continue;
+    const auto stats = server_->Stats(relay_.RouteOf(session.key));
+    const uint64_t from_us = stats ? stats->delivery_rate_bytes_per_s : 0;
+    measured.push_back(
+        {id, peer->second.heartbeat.up_bytes_per_s, std::max(from_us, down[session.key])});
+  }
+  LinksEvent event{ChangedLinks(core_->state(), options_.config, measured)};
+  if (!event.links.empty()) Step(std::move(event));
+}
+
+// P1 from what has been measured; the core takes the steps over with the next round.
+void CoordinatorService::PlanRounds() {
+  if (core_->state().phase != Phase::kRunning) return;
+  std::map<SessionId, uint64_t> steps;
+  for (const auto& [id, session] : core_->state().sessions) {
+    if (session.ready && !session.finishing) steps[id] = session.steps;
+  }
+  const int64_t begin = MonotonicNs();
+  PlanEvent event = planner_.Plan(steps);
+  planner_.SetSolverSeconds(1e-9 * static_cast<double>(MonotonicNs() - begin));
+  const PlanView& plan = planner_.view();
+  metrics_.SetPlan(plan);
+  if (plan.compared_rounds > 0) {
+    LogDebug("the last round took " + std::to_string(plan.last_measured_s) + " s, predicted were " +
+             std::to_string(plan.last_predicted_s) + " s");
+  }
+  if (options_.config.round.plan != "auto" || event.steps.empty()) return;
+  LogInfo("plan: steps of " + std::to_string(event.steps.size()) + " workers change; deadline " +
+          std::to_string(plan.deadline_s) + " s, " + std::to_string(plan.ratio()) +
+          " of the bound");
+  Step(std::move(event));
 }
 
 uint64_t CoordinatorService::Tokens() const {
@@ -642,6 +731,7 @@ void CoordinatorService::OnCommitted(const CommitView& commit) {
   metrics_.SetLoss(last_loss_);
   metrics_.SetSyncSeconds(std::chrono::duration<double>(report.sync).count());
   metrics_.SetComputingPercent(report.computing_percent);
+  if (options_.data) domains_ = DomainCoverageOf(state, *options_.data);
   history_.push_back({report.round, report.loss, report.validation_loss});
   last_report_ = report;
   if (observer_.on_round) observer_.on_round(report);
@@ -658,6 +748,7 @@ WorkerRow CoordinatorService::RowOf(const Session& session, const Peer& peer) co
         static_cast<double>(h.steps * SamplesPerStep(options_.config) * kSampleTokens) / total_s;
     row.computing_percent = 100e-9 * static_cast<double>(h.computing_ns) / total_s;
   }
+  row.planned_steps = session.steps;
   row.bytes_up = h.bytes_sent;
   row.bytes_down = h.bytes_received;
   row.last_seen = Now() - peer.last_heard;
@@ -668,9 +759,7 @@ void CoordinatorService::PublishStatus() {
   const State& state = core_->state();
   RunStatus status;
   status.run = options_.config.run.name;
-  static constexpr const char* kPhases[] = {"",         "waiting", "running",
-                                            "finished", "stopped", "left"};
-  status.phase = kPhases[static_cast<int>(state.phase) % 6];
+  status.phase = PhaseName(state.phase);
   status.reason = state.reason.empty() ? core_->WaitingFor() : state.reason;
   if (!state.degraded.empty()) status.reason = "degraded: " + state.degraded;
   status.reduced_by = ReducedBy();
@@ -683,13 +772,16 @@ void CoordinatorService::PublishStatus() {
   status.workers_total = state.sessions.size();
   most_workers_ = std::max<uint32_t>(most_workers_, static_cast<uint32_t>(state.sessions.size()));
   for (const auto& [id, session] : state.sessions) {
-    if (status.workers.size() < kMaxStatusWorkers)
-      status.workers.push_back(RowOf(session, peers_[id]));
+    if (status.workers.size() == kMaxStatusWorkers) break;
+    status.workers.push_back(RowOf(session, peers_[id]));
+    status.workers.back().step_seconds = planner_.StepSeconds(id).value_or(0);
   }
   status.history = history_;
-  const Ledger::Totals& t = state.leases.totals(FragmentId{0});
-  status.coverage = {t.committed,         t.sealed, t.leased, t.free, t.discarded, t.quarantined,
-                     state.leases.total()};
+  status.plan = planner_.view();
+  status.coverage = CoverageOf(state);
+  status.coverage.domains = domains_;
+  if (blobs_) status.data_bytes_out = blobs_->sent_bytes();
+  metrics_.SetDataBytesOut(status.data_bytes_out);
   metrics_.SetWorkersLive(state.sessions.size());
   board_.Set(ToJson(status));
 }

@@ -54,10 +54,12 @@ absl::Status FromProto(const wire::Hello& in, Hello* out) {
 static void ToProto(const PeerLink& in, wire::PeerLink* out) {
   out->set_key(BytesOf(in.key.bytes));
   out->set_direct(in.direct);
+  out->set_bytes_per_s(in.bytes_per_s);
 }
 
 static absl::Status FromProto(const wire::PeerLink& in, PeerLink* out) {
   out->direct = in.direct();
+  out->bytes_per_s = in.bytes_per_s();
   return FixedFromBytes(in.key(), &out->key.bytes);
 }
 
@@ -69,6 +71,7 @@ void ToProto(const Heartbeat& in, wire::Heartbeat* out) {
   out->set_loss(in.loss);
   out->set_bytes_sent(in.bytes_sent);
   out->set_bytes_received(in.bytes_received);
+  out->set_up_bytes_per_s(in.up_bytes_per_s);
   ListToProto(in.links, out->mutable_links());
 }
 
@@ -80,6 +83,7 @@ absl::Status FromProto(const wire::Heartbeat& in, Heartbeat* out) {
   out->loss = in.loss();
   out->bytes_sent = in.bytes_sent();
   out->bytes_received = in.bytes_received();
+  out->up_bytes_per_s = in.up_bytes_per_s();
   return ListFromProto(in.links(), kMaxPeers, &out->links);
 }
 
@@ -195,6 +199,35 @@ void ToProto(const FetchRefused& in, wire::FetchRefused* out) {
 absl::Status FromProto(const wire::FetchRefused& in, FetchRefused* out) {
   out->reason = in.reason();
   return FromProto(in.object(), &out->object);
+}
+
+void ToProto(const FetchBlob& in, wire::FetchBlob* out) {
+  out->set_transfer(in.transfer);
+  out->set_blob_id(BytesOf(in.blob_id));
+  out->set_offset(in.offset);
+  out->set_bytes(in.bytes);
+  out->set_urgent(in.urgent);
+}
+
+absl::Status FromProto(const wire::FetchBlob& in, FetchBlob* out) {
+  if (in.bytes() > kMaxBlobPartBytes)
+    return absl::InvalidArgumentError("a part of a blob is too long");
+  out->transfer = in.transfer();
+  out->offset = in.offset();
+  out->bytes = in.bytes();
+  out->urgent = in.urgent();
+  return FixedFromBytes(in.blob_id(), &out->blob_id);
+}
+
+void ToProto(const BlobRefused& in, wire::BlobRefused* out) {
+  out->set_transfer(in.transfer);
+  out->set_reason(in.reason);
+}
+
+absl::Status FromProto(const wire::BlobRefused& in, BlobRefused* out) {
+  out->transfer = in.transfer();
+  out->reason = in.reason();
+  return absl::OkStatus();
 }
 
 }  // namespace longhaul

@@ -24,14 +24,15 @@ inline constexpr uint32_t kMaxLeasesPerMessage = 256;
 inline constexpr uint32_t kMaxCommitsPerMessage = 64;
 inline constexpr uint32_t kMaxRequestsPerMessage = 8;
 inline constexpr uint32_t kMaxMissingRuns = 256;
+inline constexpr uint32_t kMaxBlobPartBytes = 1024 * 1024;
 inline constexpr uint32_t kMaxFragmentsPerMessage = 256;  // every list with one entry per fragment
 inline constexpr uint32_t kMaxSlices = 64;                // of one fragment
 inline constexpr uint32_t kMaxReduceMembers = 128;        // of a round that workers reduce
 inline constexpr uint32_t kMaxPeers = 256;
 inline constexpr uint32_t kMaxOrders = 64;
 
-// A large object that travels in chunks, named fully.
-enum class ObjectKind : uint8_t { kContribution = 1, kAggregate = 2, kState = 3 };
+// A large object that travels in chunks, named fully. Parts of blobs (FetchBlob) have no ObjectId.
+enum class ObjectKind : uint8_t { kContribution = 1, kAggregate = 2, kState = 3, kBlob = 4 };
 struct ObjectId {
   ObjectKind kind = ObjectKind::kContribution;
   Generation generation;
@@ -108,7 +109,8 @@ struct FragmentState {
 // How a worker reaches a reducer.
 struct PeerLink {
   WorkerKey key;
-  bool direct = false;  // no: through the coordinator's port
+  bool direct = false;       // no: through the coordinator's port
+  uint64_t bytes_per_s = 0;  // what it carries, as the kernel measures; 0: not known
   auto operator<=>(const PeerLink&) const = default;
 };
 
@@ -120,6 +122,7 @@ struct Heartbeat {
   double loss = 0;                       // mean of the latest steps
   uint64_t bytes_sent = 0;               // socket bytes of this process
   uint64_t bytes_received = 0;
+  uint64_t up_bytes_per_s = 0;  // what its busiest connection carries, as the kernel measures; 0: ?
   std::vector<PeerLink> links;  // to the reducers that it was told of
   auto operator<=>(const Heartbeat&) const = default;
 };
@@ -215,6 +218,24 @@ struct FetchRefused {
   auto operator<=>(const FetchRefused&) const = default;
 };
 
+// ---- training data: worker -> coordinator, and the answer ----
+
+// Bytes of a shard, or of the manifest (by its id). Comes as one chunk of kind kBlob with this
+// `transfer`, or as BlobRefused. Nothing is remembered: what was lost is asked for again.
+struct FetchBlob {
+  uint64_t transfer = 0;  // new for every part that a process asks for
+  Digest blob_id{};
+  uint64_t offset = 0;
+  uint32_t bytes = 0;   // 1 to kMaxBlobPartBytes
+  bool urgent = false;  // training waits for it; the rest gives way to the exchange of the model
+  auto operator<=>(const FetchBlob&) const = default;
+};
+struct BlobRefused {
+  uint64_t transfer = 0;
+  std::string reason;
+  auto operator<=>(const BlobRefused&) const = default;
+};
+
 // ---- coordinator -> worker ----
 
 enum class RefusalCode : uint8_t {
@@ -251,6 +272,8 @@ struct Welcome {
   Duration heartbeat_every{0};
   Duration silence_limit{0};   // after this long without our answer, reconnect
   bool keep_residual = false;  // the snapshot that Hello named is still right
+  Digest manifest_id{};        // of the data; all zero: the run has no manifest
+  uint64_t manifest_bytes = 0;
   auto operator<=>(const Welcome&) const = default;
 };
 
@@ -362,9 +385,10 @@ struct Assignment {
   auto operator<=>(const Assignment&) const = default;
 };
 
-using Message = std::variant<Enroll, Hello, Heartbeat, ContributionReady, RequestDone, Leave, Fetch,
-                             FetchRefused, Refused, Enrolled, Welcome, Assignment, AdminInvite,
-                             AdminRevoke, AdminDone, SliceReport, AggregateHeld>;
+using Message =
+    std::variant<Enroll, Hello, Heartbeat, ContributionReady, RequestDone, Leave, Fetch,
+                 FetchRefused, Refused, Enrolled, Welcome, Assignment, AdminInvite, AdminRevoke,
+                 AdminDone, FetchBlob, BlobRefused, SliceReport, AggregateHeld>;
 
 struct Envelope {
   uint32_t protocol_version = kProtocolVersion;

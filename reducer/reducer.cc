@@ -24,7 +24,9 @@ constexpr uint64_t kMaxDivisor = (uint64_t{1} << 52) - 1;  // what MeanFromSum t
 
 absl::Status CheckOptions(const Reducer::Options& o) {
   if (o.storage == nullptr || o.elements == 0 || o.chunk_elements == 0 ||
-      !std::isfinite(o.beta_down) || o.beta_down > 1.0f) {
+      !std::isfinite(o.beta_down) || o.beta_down > 1.0f ||
+      (o.rules.contributor_mean && o.rules.norm_cap) ||
+      (!o.replica && (o.rules.norm_cap || o.rules.restore_norm))) {
     return absl::InvalidArgumentError("reducer options are out of range");
   }
   const uint64_t chunks = (o.elements - 1) / o.chunk_elements + 1;
@@ -62,7 +64,7 @@ Reducer::Reducer(const Options& options, Coding up, Coding down, AggregateFiles 
       parameters_(options.replica ? options.elements : 0, 0.0f),
       momentum_(parameters_.size(), 0.0f),
       residual_(options.beta_down < 0 ? 0 : options.elements, 0.0f),
-      sum_(up_) {}
+      sum_(up_, options.layout, options.rules) {}
 
 absl::StatusOr<std::unique_ptr<Reducer>> Reducer::Open(const Options& options) {
   RETURN_IF_ERROR(CheckOptions(options));
@@ -224,11 +226,11 @@ absl::StatusOr<Reducer::Prepared> Reducer::Close(const CloseOrder& order) {
   RETURN_IF_ERROR(CheckOrder(order));
   const ScopedFloatMode mode;
   ready_.reset();
-  std::vector<WeightedSum::Part> parts;
+  std::vector<Aggregator::Part> parts;
   for (const Included& included : order.include) {
     parts.push_back({logs_.at(included.id).get(), included.weight});
   }
-  RETURN_IF_ERROR(sum_.Bring(parts, logs_));
+  RETURN_IF_ERROR(sum_.Bring(parts, order.divisor, logs_));
   return Prepare(order);
 }
 
@@ -248,18 +250,18 @@ absl::StatusOr<std::vector<ContributionId>> Reducer::TakeUnusable(
 }
 
 // Values [first, first + mean.size()) of the mean, with what the residual owes.
-void Reducer::MeanOf(uint64_t divisor, uint64_t first, std::span<float> mean) const {
-  MeanFromSum(sum_.values().subspan(first, mean.size()), divisor, mean);
+void Reducer::MeanOf(uint64_t first, std::span<float> mean) const {
+  sum_.Mean(first, mean);
   if (residual_.empty()) return;
   AddResidual(options_.beta_down, std::span(residual_).subspan(first, mean.size()), mean);
 }
 
-CodecPlan Reducer::PlanSlice(uint64_t divisor, uint32_t first_chunk, uint32_t chunks) const {
+CodecPlan Reducer::PlanSlice(uint32_t first_chunk, uint32_t chunks) const {
   const uint64_t first = down_.First(first_chunk);
   const uint64_t n = std::min(chunks * down_.chunk_elements, down_.elements - first);
   const std::optional<CodecPlan> plan = MakePlan(
       *down_.codec, n, down_.chunk_elements,
-      [&](uint64_t at, std::span<float> out) { MeanOf(divisor, at - down_.begin, out); },
+      [&](uint64_t at, std::span<float> out) { MeanOf(at - down_.begin, out); },
       down_.begin + first);
   LONGHAUL_CHECK(plan.has_value(), "a mean of finite values is finite");
   return *plan;
@@ -276,7 +278,7 @@ absl::StatusOr<Reducer::Prepared> Reducer::Prepare(const CloseOrder& order) {
   for (uint32_t chunk = 0; chunk < down_.chunks(); ++chunk) {
     if (chunk == slice_end) {
       const uint32_t chunks = order.slices.empty() ? down_.chunks() : order.slices[slice++];
-      plan = PlanSlice(order.divisor, chunk, chunks);
+      plan = PlanSlice(chunk, chunks);
       slice_end += chunks;
     }
     const uint64_t first = down_.First(chunk), n = down_.Elements(chunk);
@@ -284,7 +286,7 @@ absl::StatusOr<Reducer::Prepared> Reducer::Prepare(const CloseOrder& order) {
     decoded.resize(n);
     left.resize(residual_.empty() ? 0 : n);
     buffer.resize(down_.Bytes(chunk));
-    MeanOf(order.divisor, first, coded);
+    MeanOf(first, coded);
     const std::optional<size_t> bytes =
         down_.codec->EncodeChunk(plan, down_.begin + first, coded, buffer);
     LONGHAUL_CHECK(bytes.has_value(), "a mean of finite values could not be coded");

@@ -105,6 +105,7 @@ absl::Status SliceHost::OpenReducer(Seat& seat, const SliceOrder& order) {
   o.beta_down = options_.beta_down;
   o.chunk_elements = options_.chunk_elements;
   o.layout = shape.layout;
+  o.rules = options_.rules;
   o.first_chunk = order.first_chunk;
   o.replica = false;
   seat.reducer.reset();

@@ -49,6 +49,7 @@ class SliceHost {
     CodecSpec codec_up = CodecId::kInt8;
     CodecSpec codec_down = CodecId::kInt8;
     float beta_down = 0.9f;
+    AggregationRules rules;  // none that looks at norms
     uint64_t chunk_elements = kChunkElements;
     uint64_t first_attempt = 1;  // grows over lives: names fetch attempts
     std::function<void(const WorkerKey& to, const Message&)> send;

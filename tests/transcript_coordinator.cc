@@ -87,7 +87,9 @@ CoordinatorScript::Command CoordinatorScript::Find(const std::string& name) {
       {"done", &C::Done},
       {"leave", &C::LeaveSession},
       {"silent", &C::Silent},
+      {"late", &C::Late},
       {"plan", &C::Plan},
+      {"link", &C::Link},
       {"tick", &C::Tick},
       {"restart", &C::Restart},
       {"assignment", &C::ShowAssignment},
@@ -305,10 +307,22 @@ void CoordinatorScript::Silent(Words& w) {
   Feed(w, event);
 }
 
+void CoordinatorScript::Late(Words& w) {
+  LateEvent event;
+  while (!w.AtEnd()) event.sessions.push_back(w.Session());
+  Feed(w, event);
+}
+
 void CoordinatorScript::Plan(Words& w) {
   const SessionId session = w.Session();
   const uint64_t steps = w.Number();
   Feed(w, PlanEvent{{{session, steps}}});
+}
+
+void CoordinatorScript::Link(Words& w) {
+  const SessionId session = w.Session();
+  const uint64_t up = w.Number();
+  Feed(w, LinksEvent{{{session, up, w.Number()}}});
 }
 
 // ---- rounds ----

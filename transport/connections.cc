@@ -25,12 +25,13 @@ void Connections::OnClosed(int fd) {
   open_.erase(it);
 }
 
-void Connections::OnMessage(int fd, const std::string& route) {
+void Connections::OnMessage(int fd, const std::string& route, const WorkerKey& user) {
   const auto it = open_.find(fd);
   if (it == open_.end()) return;
   Connection& connection = it->second;
   if (connection.route.empty() && !connection.cut) --silent_;
   connection.route = route;
+  connection.user = user;
   connection.delivered_since_sample = true;
 }
 
@@ -81,6 +82,16 @@ std::map<std::string, SocketStats> Connections::StatsByRoute() const {
   std::map<std::string, SocketStats> out;
   for (const auto& [fd, connection] : open_) {
     if (!connection.route.empty()) out[connection.route] = connection.stats;
+  }
+  return out;
+}
+
+std::map<WorkerKey, std::vector<std::string>> Connections::RoutesByUser() const {
+  std::map<WorkerKey, std::vector<std::string>> out;
+  for (const auto& [fd, connection] : open_) {
+    if (!connection.route.empty() && !connection.cut) {
+      out[connection.user].push_back(connection.route);
+    }
   }
   return out;
 }

@@ -7,7 +7,9 @@
 #include <map>
 #include <optional>
 #include <string>
+#include <vector>
 
+#include "common/ids.h"
 #include "transport/tcp_socket.h"
 
 namespace longhaul {
@@ -25,7 +27,7 @@ class Connections {
   void OnAccepted(int fd);
   void OnClosed(int fd);
   // A whole message came from `fd`, on this route.
-  void OnMessage(int fd, const std::string& route);
+  void OnMessage(int fd, const std::string& route, const WorkerKey& user);
   // Looks at every connection. To be called some times a second, after pending messages were read.
   void Sample();
 
@@ -35,6 +37,8 @@ class Connections {
   uint64_t socket_bytes_in() const { return bytes_in_; }
   uint64_t socket_bytes_out() const { return bytes_out_; }
   std::map<std::string, SocketStats> StatsByRoute() const;
+  // Open connections that have delivered a message, by user.
+  std::map<WorkerKey, std::vector<std::string>> RoutesByUser() const;
 
  private:
   struct Connection {
@@ -42,6 +46,7 @@ class Connections {
     TcpSocket socket;
     uint64_t number = 0;  // in order of arrival
     std::string route;    // "": has not delivered a message yet
+    WorkerKey user;       // who sent it
     bool delivered_since_sample = false;
     uint64_t received_at_last_message = 0;
     SocketStats stats;

@@ -16,6 +16,12 @@ bool Outbox::Push(const std::string& route, Message&& message) {
   return true;
 }
 
+size_t Outbox::Queued(const std::string& route) const {
+  std::lock_guard lock(mutex_);
+  const auto it = queues_.find(route);
+  return it == queues_.end() ? 0 : it->second.size();
+}
+
 std::vector<std::string> Outbox::Routes() const {
   std::lock_guard lock(mutex_);
   std::vector<std::string> out;

@@ -26,6 +26,8 @@ class Outbox {
   // however long it is.
   bool Push(const std::string& route, Message&& message);
 
+  // Messages that wait for the route.
+  size_t Queued(const std::string& route) const;
   std::vector<std::string> Routes() const;  // that have messages
   bool Take(const std::string& route, Message* out);
   void PutBack(const std::string& route, Message&& message);

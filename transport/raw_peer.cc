@@ -6,6 +6,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 #include <utility>
 
@@ -46,13 +47,15 @@ RawTcp::RawTcp(uint16_t port) : fd_(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 
   LONGHAUL_CHECK(connect(fd_, reinterpret_cast<sockaddr*>(&to), sizeof to) == 0, "no connection");
 }
 
-RawTcp::RawTcp(RawTcp&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+RawTcp::RawTcp(RawTcp&& other) noexcept
+    : fd_(std::exchange(other.fd_, -1)), sent_(std::move(other.sent_)) {}
 
 RawTcp::~RawTcp() {
   if (fd_ >= 0) close(fd_);
 }
 
 bool RawTcp::Write(std::string_view bytes) {
+  sent_.append(bytes.substr(0, kRemembered - std::min(kRemembered, sent_.size())));
   while (!bytes.empty()) {
     const ssize_t n = send(fd_, bytes.data(), bytes.size(), MSG_NOSIGNAL);
     if (n <= 0) return false;
@@ -155,22 +158,25 @@ bool RawCurveClient::SayHello() {
   return true;
 }
 
-bool RawCurveClient::Handshake() {
+bool RawCurveClient::Handshake(const Claims& claims) {
   if (!SayHello()) return false;
   const std::string vouch_nonce(16, 'v');
   const std::string vouch =
       Box(std::string(View(transient_.public_key.bytes)) + std::string(View(server_key_)),
           "VOUCH---" + vouch_nonce, server_transient_, keys_.secret);
   const std::string nonce = NextNonce();
-  const std::string box = Box(std::string(View(keys_.public_key.bytes)) + vouch_nonce + vouch +
-                                  Property("Socket-Type", "DEALER") + Property("Identity", ""),
-                              "CurveZMQINITIATE" + nonce, server_transient_, transient_.secret);
+  const std::string box =
+      Box(std::string(View(keys_.public_key.bytes)) + vouch_nonce + vouch +
+              Property("Socket-Type", "DEALER") + Property("Identity", claims.routing_id) +
+              (claims.user.empty() ? "" : Property("User-Id", claims.user)),
+          "CurveZMQINITIATE" + nonce, server_transient_, transient_.secret);
   std::string answer;
   return SendFrame(true, "\x08INITIATE" + cookie_ + nonce + box) && ReadFrame(&answer) &&
          answer.starts_with("\x05READY");
 }
 
 bool RawCurveClient::SendPart(std::string_view payload, bool more) {
+  if (cookie_.empty()) return false;  // never welcomed: there is no key to send with
   const std::string nonce = NextNonce();
   std::string box = Box(std::string(1, more ? '\1' : '\0') + std::string(payload),
                         "CurveZMQMESSAGEC" + nonce, server_transient_, transient_.secret);

@@ -18,12 +18,15 @@ class RawTcp {
   RawTcp(const RawTcp&) = delete;
   RawTcp& operator=(const RawTcp&) = delete;
   ~RawTcp();
-  bool Write(std::string_view bytes);  // false when the connection is gone
-  bool Read(void* out, size_t size);   // all of it
-  bool AtEnd();                        // waits for the other side to close
+  bool Write(std::string_view bytes);                // false when the connection is gone
+  bool Read(void* out, size_t size);                 // all of it
+  bool AtEnd();                                      // waits for the other side to close
+  const std::string& sent() const { return sent_; }  // the first kRemembered bytes written
 
  private:
+  static constexpr size_t kRemembered = 4096;
   int fd_;
+  std::string sent_;
 };
 
 // A port of this machine that is nobody's: it answers what it is told, or does not even listen.
@@ -47,12 +50,20 @@ class RawCurveClient {
  public:
   RawCurveClient(uint16_t port, const WorkerKey& server_key, const CurveKeyPair& keys);
 
-  bool SayHello();   // greeting, HELLO, WELCOME
-  bool Handshake();  // and INITIATE, READY; false when the server refuses
+  // What the client says about itself, beside its keys.
+  struct Claims {
+    std::string routing_id;
+    std::string user;
+  };
+  bool SayHello();  // greeting, HELLO, WELCOME
+  // And INITIATE, READY; false when the server refuses.
+  bool Handshake(const Claims& claims);
+  bool Handshake() { return Handshake({}); }
   // One part of a message; `more`: others follow.
   bool SendPart(std::string_view payload, bool more);
   void tamper_with_next_part() { tamper_ = true; }
   bool WaitForClose() { return tcp_.AtEnd(); }
+  const std::string& sent() const { return tcp_.sent(); }
 
  private:
   using Key = std::array<uint8_t, 32>;

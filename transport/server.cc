@@ -69,10 +69,12 @@ class Server : public RouterServer {
   absl::Status Begin();
 
   bool Send(const std::string& route, std::vector<Frame>&& frames) override;
+  bool SendToAny(const std::vector<std::string>& routes, std::vector<Frame>&& frames) override;
   std::string address() const override { return address_; }
   uint16_t port() const override { return port_; }
   ServerCounters counters() const override;
   std::optional<SocketStats> Stats(const std::string& route) const override;
+  std::vector<LinkRow> Links() const override;
 
  private:
   absl::Status Bind();
@@ -96,9 +98,10 @@ class Server : public RouterServer {
   Outbox outbox_;
   WakeUp wake_up_;
 
-  mutable std::mutex mutex_;  // counters_ and stats_
+  mutable std::mutex mutex_;  // the three below
   ServerCounters counters_;
   std::map<std::string, SocketStats> stats_;
+  std::map<WorkerKey, std::vector<std::string>> routes_;  // by user
 
   Connections connections_;  // the socket thread's
   bool retry_soon_ = false;  // the socket thread's
@@ -167,6 +170,31 @@ bool Server::Send(const std::string& route, std::vector<Frame>&& frames) {
   if (!outbox_.Push(route, std::move(frames))) return false;
   wake_up_.Notify();
   return true;
+}
+
+bool Server::SendToAny(const std::vector<std::string>& routes, std::vector<Frame>&& frames) {
+  const std::string* shortest = nullptr;
+  size_t least = SIZE_MAX;
+  for (const std::string& route : routes) {
+    const size_t queued = outbox_.Queued(route);
+    if (queued < least) shortest = &route;
+    least = std::min(least, queued);
+  }
+  return shortest != nullptr && Send(*shortest, std::move(frames));
+}
+
+std::vector<LinkRow> Server::Links() const {
+  std::lock_guard lock(mutex_);
+  std::vector<LinkRow> out;
+  for (const auto& [user, routes] : routes_) {
+    std::vector<SocketStats> stats;
+    for (const std::string& route : routes) {
+      const auto it = stats_.find(route);
+      if (it != stats_.end()) stats.push_back(it->second);
+    }
+    out.push_back(SumLinks(ToHex(user.bytes), stats));
+  }
+  return out;
 }
 
 ServerCounters Server::counters() const {
@@ -254,7 +282,7 @@ void Server::Deliver(std::vector<Frame> parts) {
       !UserOf(parts[0], &in.user)) {
     return CountDroppedIn();
   }
-  connections_.OnMessage(SourceDescriptor(parts[0]), in.route);
+  connections_.OnMessage(SourceDescriptor(parts[0]), in.route, in.user);
   const std::optional<Role> role = options_.key_table->Find(in.user);
   if (!role) return CountDroppedIn();
   in.role = *role;
@@ -304,8 +332,10 @@ void Server::FlushRoute(const std::string& route) {
 void Server::Sample() {
   connections_.Sample();
   std::map<std::string, SocketStats> stats = connections_.StatsByRoute();
+  auto routes = connections_.RoutesByUser();
   std::lock_guard lock(mutex_);
   stats_ = std::move(stats);
+  routes_ = std::move(routes);
   counters_.connections = connections_.size();
   counters_.refused_connections =
       std::max(connections_.ended_silent(), kSelfTestConnections) - kSelfTestConnections;

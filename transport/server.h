@@ -19,6 +19,7 @@
 #include "transport/frame.h"
 #include "transport/key_table.h"
 #include "transport/keys.h"
+#include "transport/link_table.h"
 #include "transport/tcp_socket.h"
 
 namespace longhaul {
@@ -85,12 +86,18 @@ class RouterServer {
   // kMaxFrameBytes.
   virtual bool Send(const std::string& route, std::vector<Frame>&& frames) = 0;
 
+  // The same over whichever of these routes has the shortest queue: a peer with several bulk
+  // connections gets its chunks over all of them, and a slow one takes less.
+  virtual bool SendToAny(const std::vector<std::string>& routes, std::vector<Frame>&& frames) = 0;
+
   virtual std::string address() const = 0;  // host:port, with the real port
   virtual uint16_t port() const = 0;
   virtual ServerCounters counters() const = 0;  // any thread
   // What the kernel says about the connection of a route that has sent a message; nothing when it
   // ended. At most a fraction of a second old. Any thread.
   virtual std::optional<SocketStats> Stats(const std::string& route) const = 0;
+  // A row per user with connections that have sent a message. As old as Stats. Any thread.
+  virtual std::vector<LinkRow> Links() const = 0;
 };
 
 }  // namespace longhaul

@@ -63,6 +63,10 @@ std::string TcpSocket::Tune(const TcpTuning& tuning) const {
     setsockopt(fd_, SOL_SOCKET, SO_MAX_PACING_RATE, &tuning.pacing_bytes_per_s,
                sizeof tuning.pacing_bytes_per_s);
   }
+  return CongestionControl();
+}
+
+std::string TcpSocket::CongestionControl() const {
   char name[32] = {};
   socklen_t size = sizeof name - 1;
   if (getsockopt(fd_, IPPROTO_TCP, TCP_CONGESTION, name, &size) != 0) return {};
@@ -83,6 +87,11 @@ std::optional<SocketStats> TcpSocket::Stats() const {
   const uint32_t min_rtt = FieldOr(info, filled, &tcp_info::tcpi_min_rtt, {});
   out.min_rtt_us = min_rtt == UINT32_MAX ? 0 : min_rtt;
   out.delivery_rate_bytes_per_s = FieldOr(info, filled, &tcp_info::tcpi_delivery_rate, {});
+  out.bytes_retransmitted = FieldOr(info, filled, &tcp_info::tcpi_bytes_retrans, {});
+  out.busy_us = FieldOr(info, filled, &tcp_info::tcpi_busy_time, {});
+  out.window_limited_us = FieldOr(info, filled, &tcp_info::tcpi_rwnd_limited, {}) +
+                          FieldOr(info, filled, &tcp_info::tcpi_sndbuf_limited, {});
+  out.congestion_control = CongestionControl();
   return out;
 }
 

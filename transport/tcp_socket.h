@@ -21,6 +21,10 @@ struct SocketStats {
   uint32_t rtt_us = 0;      // smoothed
   uint32_t min_rtt_us = 0;  // 0: not known
   uint64_t delivery_rate_bytes_per_s = 0;
+  uint64_t bytes_retransmitted = 0;
+  uint64_t busy_us = 0;            // time with something to send
+  uint64_t window_limited_us = 0;  // of that, waiting for the peer's window or our own buffer
+  std::string congestion_control;  // in force now
 };
 
 struct TcpTuning {
@@ -39,6 +43,9 @@ class TcpSocket {
   std::optional<SocketStats> Stats() const;  // nothing when the descriptor is no longer ours
   bool Cut() const;                          // both directions; ZeroMQ then closes it
   const std::string& peer_host() const { return peer_host_; }  // raw address bytes, for comparing
+
+  // The congestion control in force; "" when this is no TCP connection.
+  std::string CongestionControl() const;
 
  private:
   struct Address {

@@ -69,9 +69,13 @@ absl::StatusOr<ChunkReceiver> ChunkReceiver::Create(const Options& options) {
 
 ChunkReceiver::ChunkReceiver(const Options& options)
     : options_(options), held_(options.chunks), counted_(options.chunks), digests_(options.chunks) {
-  const uint64_t largest_chunk =
+  largest_chunk_bytes_ =
       std::min(kMaxTransferChunkBytes, options.total_bytes - (options.chunks - 1));
-  window_bytes_ = std::max(options.window_bytes, largest_chunk);
+  SetWindow(options.window_bytes);
+}
+
+void ChunkReceiver::SetWindow(uint64_t bytes) {
+  window_bytes_ = std::max(bytes, largest_chunk_bytes_);
 }
 
 void ChunkReceiver::StartAttempt() {

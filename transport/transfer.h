@@ -10,6 +10,7 @@
 // there and the root over them is the announced one.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -97,8 +98,13 @@ class ChunkReceiver {
 
   // What to ask for in the current attempt: the first `max_runs` runs of what is missing now.
   std::vector<ChunkSpan> MissingRuns(size_t max_runs) const;
-  // Cumulative grant of the current attempt: consumed + window.
-  uint64_t GrantedBytes() const { return consumed_bytes_ + window_bytes_; }
+  // Another window from now on, raised to one chunk. What was granted stays granted.
+  void SetWindow(uint64_t bytes);
+  uint64_t window_bytes() const { return window_bytes_; }
+  // Cumulative grant of the current attempt: consumed + window, and never less than before.
+  uint64_t GrantedBytes() const {
+    return std::max(stated_grant_bytes_, consumed_bytes_ + window_bytes_);
+  }
   // True when the grant has grown by a quarter of the window since it was last stated: time to send
   // it again (and call NoteGrantSent).
   bool GrantDue() const { return GrantedBytes() - stated_grant_bytes_ >= window_bytes_ / 4; }
@@ -121,6 +127,7 @@ class ChunkReceiver {
   bool PossibleSize(uint64_t bytes) const;
 
   Options options_;
+  uint64_t largest_chunk_bytes_;
   uint64_t window_bytes_;
   uint64_t attempt_ = 0;
   uint64_t consumed_bytes_ = 0;      // of chunks sent in this attempt

@@ -175,7 +175,10 @@ std::vector<PeerLink> Peers::Links() const {
   std::lock_guard lock(mutex_);
   std::vector<PeerLink> links;
   for (const auto& [key, link] : links_) {
-    if (link.tried && links.size() < kMaxPeers) links.push_back({key, link.up});
+    if (!link.tried || links.size() >= kMaxPeers) continue;
+    links.push_back({key, link.up});
+    if (link.up && link.client)
+      links.back().bytes_per_s = link.client->stats().delivery_rate_bytes_per_s;
   }
   return links;
 }

@@ -74,7 +74,9 @@ WorkerService::~WorkerService() {
   if (peers_) peers_->Stop();
   control_.reset();
   bulk_.reset();
+  if (samples_) samples_->Close();
   training_.reset();
+  feed_.reset();
 }
 
 absl::StatusOr<WorkerService::Outcome> WorkerService::Run(const std::atomic<int>& stop) {
@@ -111,6 +113,7 @@ absl::StatusOr<WorkerService::Outcome> WorkerService::Run(const std::atomic<int>
     Beat();
   }
   if (failure_) return *failure_;
+  if (samples_ && options_.say && !samples_->Describe().empty()) options_.say(samples_->Describe());
   const int64_t flushed = MonotonicNs() + kFlushTime.count();
   while (MonotonicNs() < flushed) events_.PopFor(Duration(flushed - MonotonicNs()));
   return Outcome{exit_->success, exit_->refusal, exit_->reason};
@@ -169,6 +172,7 @@ void WorkerService::OnConnection(const Connection& connection) {
         sending.outgoing = Outgoing(sending.sizes);  // credit of the old one lapsed
         if (auto fetch = std::exchange(sending.waiting, std::nullopt)) OnFetch(id.first, *fetch);
       }
+      if (coordinator_blobs_) coordinator_blobs_->AskAgain(/*if_silent=*/false);
       if (download_) download_->OnConnected(WorkerKey{}, Now());
       return;
     }
@@ -264,6 +268,8 @@ void WorkerService::Handle(ShellEvent&& event) {
     if (reducing_) reducing_->Room();
     return;
   }
+  if (auto* request = std::get_if<FetchBlob>(&event)) return (void)Send(bulk_.get(), *request);
+  if (auto* ready = std::get_if<FeedReady>(&event)) return OnFeedReady(ready->status);
   auto& answer = std::get<Answer>(event);
   if (const auto* coded = std::get_if<ContributionCoded>(&answer.event); coded && answer.chunks) {
     const ContributionId id = coded->object.id.contribution;
@@ -300,8 +306,14 @@ void WorkerService::OnMessage(const Envelope& envelope) {
   if (const auto* fetch = std::get_if<Fetch>(&envelope.body)) return OnFetch(WorkerKey{}, *fetch);
   if (const auto* gone = std::get_if<FetchRefused>(&envelope.body))
     return OnRefused(WorkerKey{}, gone->object);
-  if (std::holds_alternative<Welcome>(envelope.body) && !joined_) {
+  if (const auto* refused = std::get_if<BlobRefused>(&envelope.body)) {
+    if (coordinator_blobs_) coordinator_blobs_->OnRefused(refused->transfer, refused->reason);
+    return;
+  }
+  if (const auto* welcome = std::get_if<Welcome>(&envelope.body); welcome && !joined_) {
     joined_ = true;
+    manifest_id_ = welcome->manifest_id;
+    manifest_bytes_ = welcome->manifest_bytes;
     if (options_.say)
       options_.say("joined run " + std::get<Welcome>(envelope.body).config.run.name + " as " +
                    options_.name);
@@ -319,6 +331,7 @@ void WorkerService::Step(const WorkerEvent& event) {
     Send(control_.get(), message);
   }
   for (const WorkerRequest& request : effects.requests) Do(request);
+  if (samples_ && core_->assignment()) samples_->SetLeases(core_->assignment()->leases);
 }
 
 void WorkerService::Do(const WorkerRequest& request) {
@@ -347,20 +360,64 @@ void WorkerService::Do(const WorkerRequest& request) {
 }
 
 void WorkerService::Load(const LoadData& load) {
-  std::shared_ptr<const Corpus> corpus;
-  DataLoaded loaded{load.identity, "toy"};
-  if (options_.load_data) {
-    auto found = options_.load_data(load.config, load.identity);
-    if (!found.ok()) return Fail(found.status());
-    corpus = *found;
-    loaded = {corpus->Identity(), corpus->Describe()};
-  }
   auto trainer = options_.make_trainer(load.config, load.parameters);
   if (!trainer.ok()) return Fail(trainer.status());
+  trainer_ = std::move(*trainer);
+  if (!load.config.data.manifest.empty()) {
+    if (absl::Status status = OpenFeed(load); !status.ok()) Fail(status);
+    return;
+  }
+  DataLoaded loaded{load.identity, "toy"};
+  if (options_.load_data) {
+    auto corpus = options_.load_data(load.config, load.identity);
+    if (!corpus.ok()) return Fail(corpus.status());
+    loaded = {(*corpus)->Identity(), (*corpus)->Describe()};
+    samples_ = SamplesOf(std::move(*corpus), load.config.run.seed);
+  }
+  StartTraining(load, loaded);
+}
+
+absl::Status WorkerService::OpenFeed(const LoadData& load) {
+  coordinator_blobs_ = std::make_shared<CoordinatorSource>([this](const FetchBlob& request) {
+    events_.TryPush(ShellEvent(request));  // what does not fit is asked for again
+  });
+  BlockFeed::Options o;
+  o.manifest_id = manifest_id_;
+  o.manifest_bytes = manifest_bytes_;
+  o.sources = options_.sources;
+  o.sources.push_back(coordinator_blobs_);
+  o.coordinator = coordinator_blobs_;
+  ASSIGN_OR_RETURN(o.cache, OpenFileStorage(options_.blocks_folder));
+  o.cache_bytes = options_.blocks_bytes;
+  o.make_order = [this, load](const Manifest& manifest) -> absl::StatusOr<MixedOrder> {
+    if (manifest.Identity() != load.identity) {
+      return absl::InvalidArgumentError("the manifest is of data " + ToHex(manifest.Identity()) +
+                                        ", but this run trains on " + ToHex(load.identity));
+    }
+    return options_.make_order(load.config, manifest);
+  };
+  o.on_ready = [this](absl::Status status) {
+    events_.Push(ShellEvent(FeedReady{std::move(status)}));
+  };
+  o.say = [](const std::string& text) { LogWarning(text); };
+  loading_ = load;
+  feed_ = std::make_unique<BlockFeed>(std::move(o));
+  return absl::OkStatus();
+}
+
+void WorkerService::OnFeedReady(const absl::Status& status) {
+  if (!status.ok()) return Fail(status);
+  const LoadData load = *std::exchange(loading_, std::nullopt);
+  const DataLoaded loaded{load.identity, "manifest " + ShortHex(manifest_id_)};
+  samples_ = SamplesOf(std::move(feed_), load.config.model.vocab_size);
+  StartTraining(load, loaded);
+}
+
+void WorkerService::StartTraining(const LoadData& load, const DataLoaded& loaded) {
   layout_ = options_.make_layout(load.config);
   codec_up_ = static_cast<uint32_t>(*CodecByName(load.config.sync.codec));
   training_ = std::make_unique<TrainingThread>(
-      TrainingThread::Options{load.config, std::move(*trainer), std::move(corpus), layout_,
+      TrainingThread::Options{load.config, std::move(trainer_), samples_, layout_,
                               options_.make_tensors(load.config), options_.snapshot_folder,
                               std::exchange(snapshot_, std::nullopt)},
       [this](WorkerEvent event, Chunks chunks) {
@@ -388,6 +445,9 @@ void WorkerService::SendHeartbeat() {
     h.bytes_received += client->counters().socket_bytes_in;
   }
   h.links = peers_->Links();
+  if (bulk_) h.up_bytes_per_s = bulk_->stats().delivery_rate_bytes_per_s;
+  for (const PeerLink& link : h.links)
+    h.up_bytes_per_s = std::max(h.up_bytes_per_s, link.bytes_per_s);
   if (core_->session().value != 0) Send(control_.get(), h);
 }
 
@@ -410,6 +470,7 @@ void WorkerService::Beat() {
   if (download_) download_->Tick(Now());
   if (reducing_) reducing_->Tick(Now());
   OnReports(reports_);  // whatever was lost is said again
+  if (coordinator_blobs_) coordinator_blobs_->AskAgain(/*if_silent=*/true);
 }
 
 }  // namespace longhaul

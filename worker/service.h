@@ -17,13 +17,16 @@
 #include "common/time.h"
 #include "data/corpus.h"
 #include "reducer/parted_fetch.h"
+#include "sharding/order/mixed_order.h"
 #include "transport/client.h"
 #include "transport/invitation.h"
 #include "transport/keys.h"
 #include "transport/transfer.h"
+#include "worker/coordinator_source.h"
 #include "worker/core/worker.h"
 #include "worker/peers.h"
 #include "worker/reducing.h"
+#include "worker/samples.h"
 #include "worker/training.h"
 
 namespace longhaul {
@@ -53,9 +56,16 @@ class WorkerService {
     Duration give_up{0};         // without ever having joined; 0: never
     bool toy = false;
     // Finds the run's data by its identity; null for the toy trainer. On the loop's thread, once.
+    // Not for a run with a manifest: its blocks come from `sources`, then from the coordinator, and
+    // are kept below `blocks_folder`.
     std::function<absl::StatusOr<std::shared_ptr<const Corpus>>(const RunConfig&,
                                                                 const Digest& identity)>
         load_data;
+    std::vector<std::shared_ptr<BlobSource>> sources;
+    std::string blocks_folder;
+    uint64_t blocks_bytes = 0;  // of disk that they may take
+    // The order of a run with this manifest; refuses one that the run cannot be trained on.
+    std::function<absl::StatusOr<MixedOrder>(const RunConfig&, const Manifest&)> make_order;
     // Makes the trainer for `parameters` parameters. Refuses what does not fit this machine.
     std::function<absl::StatusOr<std::unique_ptr<Trainer>>(const RunConfig&, uint64_t parameters)>
         make_trainer;
@@ -91,6 +101,9 @@ class WorkerService {
     Chunks chunks;
   };
   struct Room {};
+  struct FeedReady {
+    absl::Status status;
+  };
   struct PeerInbox {
     WorkerKey from;
     std::vector<Frame> frames;
@@ -103,8 +116,8 @@ class WorkerService {
     Message message;
   };
   using Reports = std::vector<SliceReport>;
-  using ShellEvent =
-      std::variant<Connection, Inbox, Answer, Room, PeerInbox, PeerConnected, PeerMessage, Reports>;
+  using ShellEvent = std::variant<Connection, Inbox, Answer, Room, FetchBlob, FeedReady, PeerInbox,
+                                  PeerConnected, PeerMessage, Reports>;
   struct Upload {
     ObjectId object;
     Chunks chunks;
@@ -136,6 +149,9 @@ class WorkerService {
   void Step(const WorkerEvent& event);
   void Do(const WorkerRequest& request);
   void Load(const LoadData& load);
+  absl::Status OpenFeed(const LoadData& load);
+  void OnFeedReady(const absl::Status& status);
+  void StartTraining(const LoadData& load, const DataLoaded& loaded);
   void StartDownload(const FetchObject& fetch);
   void CheckDownload();
   void Pump(const SendingId& id, Sending& sending);
@@ -152,6 +168,11 @@ class WorkerService {
   std::optional<WorkerSnapshot> snapshot_;  // of an earlier process
   std::unique_ptr<Worker> core_;
   BoundedQueue<ShellEvent> events_{kMaxWorkerEvents};
+  std::shared_ptr<CoordinatorSource> coordinator_blobs_;  // of a run with a manifest
+  std::unique_ptr<BlockFeed> feed_;                       // until it is ready
+  std::optional<LoadData> loading_;
+  std::shared_ptr<Samples> samples_;
+  std::unique_ptr<Trainer> trainer_;  // until training starts
   std::unique_ptr<TrainingThread> training_;
   std::unique_ptr<DealerClient> control_;
   std::shared_ptr<DealerClient> bulk_;
@@ -174,6 +195,8 @@ class WorkerService {
   std::map<SendingId, Sending> sendings_;
   std::vector<FragmentLayout> layout_;
   uint32_t codec_up_ = 0;
+  Digest manifest_id_{};
+  uint64_t manifest_bytes_ = 0;
   std::optional<absl::Status> failure_;
   std::optional<ExitWorker> exit_;
   bool joined_ = false;

@@ -46,7 +46,14 @@ void WorkerService::StartDownload(const FetchObject& request) {
 
 void WorkerService::OnChunk(const WorkerKey& from, const std::vector<Frame>& frames) {
   const absl::StatusOr<ChunkHeader> header = DecodeChunkHeader(frames[0].bytes());
-  if (!download_ || !header.ok()) return;
+  if (!header.ok()) return;
+  if (header->kind == ObjectKind::kBlob) {
+    if (coordinator_blobs_ && from == WorkerKey{} && header->bytes == frames[1].size())
+      coordinator_blobs_->OnChunk(header->transfer, frames[1].bytes());
+    return;
+  }
+  if (samples_) samples_->NoteExchange();
+  if (!download_) return;
   download_->OnChunk(from, *header, frames[1].bytes(), Now());
   CheckDownload();
 }
@@ -181,8 +188,9 @@ void WorkerService::StartReducing(const LoadData& load) {
   for (size_t i = 0; i < layout_.size(); ++i)
     o.host.fragments.push_back({layout_[i].elements, tensors.at(i)});
   o.host.codec_up = *CodecSpecByName(sync.codec, sync.bits);
-  o.host.codec_down = *CodecSpecByName(sync.codec_down, sync.bits_down);
+  o.host.codec_down = *CodecSpecByName(sync.codec_down, BitsDown(load.config));
   o.host.beta_down = static_cast<float>(sync.error_feedback);
+  o.host.rules = RulesOf(sync);
   o.host.first_attempt = static_cast<uint64_t>(Now().since_epoch.count());
   o.host.send_chunk = [this](const WorkerKey& to, const ChunkHeader& header,
                              std::string&& payload) {

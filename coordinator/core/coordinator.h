@@ -12,6 +12,7 @@
 // rounds that workers reduce.
 #pragma once
 
+#include <map>
 #include <optional>
 #include <set>
 #include <string>
@@ -23,6 +24,7 @@
 #include "coordinator/core/record.h"
 #include "coordinator/core/state.h"
 #include "proto/run_config.h"
+#include "sharding/plan/shares.h"
 
 namespace longhaul {
 
@@ -72,7 +74,17 @@ class Coordinator {
   // What the participation contract misses in this round; "" when nothing.
   std::string Unmet(const Round& round) const;
   Duration Grace(const Round& round) const;
+  bool QuorumHeld(const Round& round) const;
+  // A live member that is not late has no contribution held.
+  bool WorthWaiting(const Round& round) const;
   uint64_t StepsOf(const Session& session) const;
+  // What a contribution counts before scaling (sync/weights.h).
+  uint64_t RawWeightOf(uint64_t steps) const;
+  // Of the sum of the contributions on the list.
+  uint64_t DivisorOf(const std::vector<ContributionId>& included, const Round& round) const;
+  // As they go into the round's commit.
+  uint32_t OuterLrBits(Version next) const;
+  uint32_t OuterMomentumBits() const;
   // Steps before its next contribution to this fragment. The first ones of a session are staggered
   // over the fragments (Douillard et al. 2025, streaming DiLoCo: offsets).
   uint64_t OwnSteps(const Session& session, FragmentId id) const;
@@ -94,6 +106,10 @@ class Coordinator {
   bool MayReduce(SessionId id, const Session& session, uint64_t members) const;
   // Contributions that it is told of, in all its orders.
   uint64_t OrderedFrom(SessionId id) const;
+  std::vector<SessionId> ReducersFor(const RoundOpened& opened) const;
+  SharePeer PeerOf(SessionId id) const;  // its link
+  std::vector<double> SharesOf(const std::vector<SessionId>& reducers,
+                               const RoundOpened& opened) const;
   std::optional<SlicesPlaced> PlaceSlices(const RoundOpened& opened) const;
   // To another worker that may, otherwise to the coordinator; late ones to the coordinator.
   SlicesMoved MoveSlices(FragmentId id, const std::vector<uint32_t>& slices, bool poor) const;
@@ -134,12 +150,15 @@ class Coordinator {
   uint32_t grace_per_mille_;
   std::set<std::string> required_workers_;
   std::set<std::string> trusted_reducers_;
+  std::map<std::string, uint32_t> steps_per_worker_;
   State state_;
 
   // Sessions whose leases or carried rounds changed since Decide looked at them: a superset is
   // harmless. Not part of the state.
   std::set<SessionId> check_leases_;
   std::set<SessionId> check_carry_;
+  // Whose heartbeats are overdue. Not part of the state: it only ends a wait.
+  std::set<SessionId> late_;
   bool recovered_ = false;  // from a journal, and no round was committed since
 
   // Of the Step that is running.
@@ -161,6 +180,9 @@ struct ObjectSize {
   bool varies = false;
 };
 ObjectSize CodedSize(const SyncSection& sync, uint64_t elements);
+
+// What a contribution to a fragment and its aggregate take, or take at most.
+SharePayload PayloadOf(const RunConfig& config, uint64_t elements);
 
 // Chunks of each slice when a fragment is cut into as many as possible up to `slices` (0: one).
 std::vector<uint32_t> Cuts(uint64_t elements, uint32_t slices);

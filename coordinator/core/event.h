@@ -99,10 +99,23 @@ struct LeaveEvent {
   SessionId session;
   bool hand_in = false;
 };
+// Heartbeats that a session may miss, times patience, before it counts as late, or as silent.
+inline constexpr int kLateBeats = 3;
+inline constexpr int kSilentBeats = 10;
+
 // All sessions that are silent for longer than they may, at this moment. Stated again while it is
 // so.
 struct SilentEvent {
   std::vector<SessionId> sessions;
+};
+// All sessions whose heartbeats are overdue now, though they do not count as silent yet: no grace
+// is spent on them. Stated whenever the set changes.
+struct LateEvent {
+  std::vector<SessionId> sessions;
+};
+// What the links of sessions carry, where that has changed by more than a little.
+struct LinksEvent {
+  std::vector<LinkRates> links;
 };
 // Inner steps per round, as planned for each session.
 struct PlanEvent {
@@ -131,11 +144,11 @@ struct AllowEvent {
   std::string name;
 };
 
-using EventBody =
-    std::variant<BootEvent, TickEvent, EnrollEvent, HelloEvent, StatedEvent, ContributionEvent,
-                 HeldEvent, RefusedEvent, LostEvent, PreparedEvent, CheckpointEvent,
-                 RequestDoneEvent, LeaveEvent, SilentEvent, PlanEvent, RollBackEvent, InviteEvent,
-                 RevokeEvent, AllowEvent, SliceReportEvent, AggregateHeldEvent>;
+using EventBody = std::variant<BootEvent, TickEvent, EnrollEvent, HelloEvent, StatedEvent,
+                               ContributionEvent, HeldEvent, RefusedEvent, LostEvent, PreparedEvent,
+                               CheckpointEvent, RequestDoneEvent, LeaveEvent, SilentEvent,
+                               LateEvent, PlanEvent, RollBackEvent, InviteEvent, RevokeEvent,
+                               AllowEvent, SliceReportEvent, AggregateHeldEvent, LinksEvent>;
 
 struct Event {
   Timestamp now;

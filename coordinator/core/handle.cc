@@ -11,7 +11,6 @@ namespace longhaul {
 namespace {
 
 constexpr Duration kHeartbeatEvery = Seconds(1);
-constexpr int kSilentBeats = 10;  // missed before a session counts as silent, times patience
 // So many at once, and more than a third of the members: the fault is taken to be ours.
 constexpr uint64_t kManySilent = 3;
 constexpr size_t kMaxPeerAddress = 256;
@@ -141,6 +140,8 @@ struct EventHandler {
     for (SessionId id : silent) c.Commit(SessionEnded{id, EndReason::kSilent});
   }
 
+  void operator()(const LateEvent& e) { c.late_ = {e.sessions.begin(), e.sessions.end()}; }
+
   void operator()(const StatedEvent& e) {
     auto session = s.sessions.find(e.session);
     if (session == s.sessions.end()) return;
@@ -190,6 +191,13 @@ struct EventHandler {
     }
   }
 
+  void operator()(const LinksEvent& e) {
+    for (const LinkRates& link : e.links) {
+      if (s.sessions.contains(link.session) && link.up_bytes_per_s > 0 && link.down_bytes_per_s > 0)
+        c.Commit(LinkMeasured{link});
+    }
+  }
+
   // ---- rounds ----
 
   void Ignore(SessionId session, std::string why) {
@@ -216,7 +224,6 @@ struct EventHandler {
 
   void Accept(const ContributionEvent& e, const Round& round) {
     const uint64_t tokens = e.ready.steps * c.TokensPerStep();
-    const uint64_t raw = c.config_.sync.weights == "equal" ? 1 : tokens;
     // Who hands in what it has counts with what it was planned to do.
     const uint64_t planned = round.members.at(e.session) * c.TokensPerStep();
     const bool finishing = s.sessions.at(e.session).finishing;
@@ -226,7 +233,8 @@ struct EventHandler {
         .steps = e.ready.steps,
         .tokens = tokens,
         .quorum_tokens = finishing ? std::max(tokens, planned) : tokens,
-        .weight = ScaledWeight(raw, {round.weight_numerator, round.weight_denominator}),
+        .weight = ScaledWeight(c.RawWeightOf(e.ready.steps),
+                               {round.weight_numerator, round.weight_denominator}),
         .loss_bits = std::bit_cast<uint64_t>(e.ready.loss)});
     if (!round.slices.empty()) {
       c.Commit(ContributionCut{e.ready.object.id.fragment, e.ready.object.id.contribution,
@@ -274,8 +282,8 @@ struct EventHandler {
     for (const ContributionId& id : round->closing->included) {
       if (std::find(lost.begin(), lost.end(), id) != lost.end()) continue;
       next.included.push_back(id);
-      next.divisor += round->contributions.at(id.session).weight;
     }
+    next.divisor = c.DivisorOf(next.included, *round);
     if (next.included.size() < round->quorum || next.attempt > kMaxAttempts) {
       return c.Commit(RoundAborted{round->id, fragment, "the reducer lost too many contributions"});
     }

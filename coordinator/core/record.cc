@@ -128,8 +128,10 @@ struct Describe {
   }
   std::string operator()(const SlicesMoved& x) {
     std::string text = Text(x.round) + ":";
-    for (const SliceMove& m : x.moves)
-      text += " slice " + std::to_string(m.slice) + " moves to " + Reducer(m.reducer);
+    for (const SliceMove& m : x.moves) {
+      text += " slice " + std::to_string(m.slice) + " moves from " + Reducer(m.from) + " to " +
+              Reducer(m.reducer);
+    }
     return text;
   }
   std::string operator()(const ContributionCut& x) {
@@ -148,6 +150,10 @@ struct Describe {
   }
   std::string operator()(const AggregateStored& x) {
     return Text(x.round) + ": " + Text(x.holder) + " holds the aggregate";
+  }
+  std::string operator()(const LinkMeasured& x) {
+    return Text(x.link.session) + " sends " + std::to_string(x.link.up_bytes_per_s) +
+           " bytes/s, receives " + std::to_string(x.link.down_bytes_per_s);
   }
 
  private:

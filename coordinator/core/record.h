@@ -170,6 +170,7 @@ struct PeerOffered {
 };
 struct SliceMove {
   uint32_t slice = 0;
+  SessionId from;
   SessionId reducer;
 };
 // Right after RoundOpened: workers reduce this round.
@@ -216,6 +217,11 @@ struct AggregateStored {
   SessionId holder;
 };
 
+// The next slices are sized by it.
+struct LinkMeasured {
+  LinkRates link;
+};
+
 using RecordBody =
     std::variant<RunStarted, GenerationStarted, Restarted, InvitationMade, InvitationRevoked,
                  WorkerEnrolled, SessionOpened, SessionEnded, MemberReady, SessionFinishing,
@@ -224,7 +230,7 @@ using RecordBody =
                  ContributionRefused, RoundClosed, RoundCommitted, RoundAborted, ContractBroken,
                  CheckpointCut, CheckpointStored, RequestOpened, RequestClosed, PhaseChanged,
                  PeerOffered, SlicesPlaced, SlicesMoved, ContributionCut, SliceHeld, SliceReady,
-                 AggregateAssembled, AggregateStored>;
+                 AggregateAssembled, AggregateStored, LinkMeasured>;
 
 struct Record {
   Timestamp now;

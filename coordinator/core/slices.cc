@@ -1,11 +1,12 @@
 // Rounds that workers reduce: who gets which slice, what reducers are told, what happens when one
 // is lost, when the aggregate is safe enough to commit.
 #include <algorithm>
-#include <bit>
 
+#include "common/check.h"
+#include "compression/codec.h"
 #include "coordinator/core/coordinator.h"
 #include "proto/chunk.h"
-#include "sharding/plan/reducer_shares.h"
+#include "sharding/plan/shares.h"
 
 namespace longhaul {
 namespace {
@@ -24,9 +25,22 @@ std::string Hex(const WorkerKey& key) { return ToHex(key.bytes); }
 
 }  // namespace
 
+SharePayload PayloadOf(const RunConfig& config, uint64_t elements) {
+  const auto bytes = [&](const std::string& codec, double bits) {
+    SyncSection sync = config.sync;
+    sync.codec = codec;
+    sync.bits = bits;
+    return HasBitBudget(*CodecByName(codec)) ? static_cast<double>(elements) * bits / 8
+                                             : static_cast<double>(CodedSize(sync, elements).bytes);
+  };
+  return {bytes(config.sync.codec, config.sync.bits),
+          bytes(config.sync.codec_down, BitsDown(config))};
+}
+
 std::vector<uint32_t> Cuts(uint64_t elements, uint32_t slices) {
   const uint32_t chunks = ChunksOf(elements);
-  return ReducerShares(chunks, std::clamp<uint32_t>(slices, 1, std::min(chunks, kMaxSlices)));
+  const uint32_t n = std::clamp<uint32_t>(slices, 1, std::min(chunks, kMaxSlices));
+  return ChunksOfShares(std::vector<double>(n, 1.0 / n), chunks);
 }
 
 bool Coordinator::Trusted(const WorkerKey& key) const {
@@ -54,34 +68,87 @@ bool Coordinator::MayReduce(SessionId id, const Session& session, uint64_t membe
          Trusted(session.key);
 }
 
-std::optional<SlicesPlaced> Coordinator::PlaceSlices(const RoundOpened& opened) const {
+std::vector<SessionId> Coordinator::ReducersFor(const RoundOpened& opened) const {
   const uint64_t members = opened.members.size();
-  if (!WorkersReduce() || members > kMaxReduceMembers || state_.sessions.size() > kMaxPeers)
-    return std::nullopt;
   std::vector<SessionId> reducers;
   for (const auto& [id, session] : state_.sessions) {
     if (reducers.size() < kMaxSlices && MayReduce(id, session, members)) reducers.push_back(id);
   }
+  // Fragments begin with different reducers, so that small ones are spread.
+  if (!reducers.empty()) {
+    const auto first = static_cast<ptrdiff_t>(opened.fragment.value % reducers.size());
+    std::rotate(reducers.begin(), reducers.begin() + first, reducers.end());
+  }
+  return reducers;
+}
+
+// A link that has not been measured counts as the mean of those that were.
+SharePeer Coordinator::PeerOf(SessionId id) const {
+  double up = 0, down = 0, known = 0;
+  for (const auto& [other, session] : state_.sessions) {
+    if (session.up_bytes_per_s == 0) continue;
+    up += static_cast<double>(session.up_bytes_per_s);
+    down += static_cast<double>(session.down_bytes_per_s);
+    ++known;
+  }
+  const auto session = state_.sessions.find(id);
+  if (session != state_.sessions.end() && session->second.up_bytes_per_s > 0) {
+    return {static_cast<double>(session->second.up_bytes_per_s),
+            static_cast<double>(session->second.down_bytes_per_s)};
+  }
+  return known > 0 ? SharePeer{up / known, down / known} : SharePeer{1, 1};
+}
+
+std::vector<double> Coordinator::SharesOf(const std::vector<SessionId>& reducers,
+                                          const RoundOpened& opened) const {
+  std::set<SessionId> others;
+  for (const Member& m : opened.members) others.insert(m.session);
+  std::vector<SharePeer> peers;
+  for (SessionId id : reducers) {
+    peers.push_back(PeerOf(id));
+    peers.back().contributes = others.erase(id) > 0;
+  }
+  for (SessionId id : others) {
+    peers.push_back(PeerOf(id));
+    peers.back().most_share = 0;
+  }
+  SharePlan plan = PlanShares(peers, PayloadOf(config_, state_.fragment(opened.fragment).elements));
+  LONGHAUL_CHECK(plan.possible, "any reducer may take all of it");
+  plan.shares.resize(reducers.size());
+  return plan.shares;
+}
+
+std::optional<SlicesPlaced> Coordinator::PlaceSlices(const RoundOpened& opened) const {
+  const uint64_t members = opened.members.size();
+  if (!WorkersReduce() || members > kMaxReduceMembers || state_.sessions.size() > kMaxPeers)
+    return std::nullopt;
+  const std::vector<SessionId> reducers = ReducersFor(opened);
   if (reducers.empty()) return std::nullopt;
   const Fragment& f = state_.fragment(opened.fragment);
-  const uint32_t wanted =
-      config_.reduce.slices > 0 ? config_.reduce.slices : static_cast<uint32_t>(reducers.size());
-  const std::vector<uint32_t> cuts = Cuts(f.elements, wanted);
-  // No one gets more of one round than its orders may hold.
-  const uint64_t each = (cuts.size() + reducers.size() - 1) / reducers.size();
-  if (each * members > kMaxOrderedContributions) return std::nullopt;
+  const std::vector<double> shares = SharesOf(reducers, opened);
   SlicesPlaced placed{opened.round, opened.fragment, {}};
   uint32_t first = 0;
-  for (size_t i = 0; i < cuts.size(); ++i) {
-    Slice slice{.first_chunk = first, .chunks = cuts[i]};
-    // Fragments begin with different reducers, so that small ones are spread.
-    slice.reducer = reducers[(i + opened.fragment.value) % reducers.size()];
-    slice.continues = std::any_of(f.reduced_by.begin(), f.reduced_by.end(), [&](const Slice& s) {
-      return s.continues && s.first_chunk == first && s.chunks == cuts[i] &&
-             s.reducer == slice.reducer;
-    });
-    first += cuts[i];
+  const auto place = [&](SessionId reducer, uint32_t chunks) {
+    const Slice slice{.first_chunk = first, .chunks = chunks, .reducer = reducer};
     placed.slices.push_back(slice);
+    placed.slices.back().continues =
+        std::any_of(f.reduced_by.begin(), f.reduced_by.end(), [&](const Slice& s) {
+          return s.continues && s.first_chunk == first && s.chunks == chunks &&
+                 s.reducer == reducer;
+        });
+    first += chunks;
+  };
+  // Slices of a given size, so many to each; or one to each, sized by its share.
+  const std::vector<uint32_t> cuts = Cuts(f.elements, config_.reduce.slices);
+  const bool sized = config_.reduce.slices == 0;
+  const std::vector<uint32_t> parts =
+      ChunksOfShares(shares, sized ? ChunksOf(f.elements) : static_cast<uint32_t>(cuts.size()));
+  size_t cut = 0;
+  for (size_t i = 0; i < reducers.size(); ++i) {
+    // No one gets more of one round than its orders may hold.
+    const uint64_t slices = sized ? std::min(parts[i], 1u) : parts[i];
+    if (OrderedFrom(reducers[i]) + slices * members > kMaxOrderedContributions) return std::nullopt;
+    for (uint64_t s = 0; s < slices; ++s) place(reducers[i], sized ? parts[i] : cuts[cut++]);
   }
   return placed;
 }
@@ -102,7 +169,7 @@ SlicesMoved Coordinator::MoveSlices(FragmentId id, const std::vector<uint32_t>& 
       if (next.value == 0 || n < load.at(next)) next = session_id;
     }
     if (next.value != 0) load[next] += round.members.size();
-    moved.moves.push_back({slice, next});
+    moved.moves.push_back({slice, round.slices[slice].reducer, next});
   }
   return moved;
 }
@@ -123,7 +190,9 @@ std::optional<RecordBody> Coordinator::DecideMoves(FragmentId id) const {
     if (round.closing ? !ready || round.AllSlicesReady() : waits) late.push_back(i);
   }
   if (!gone.empty()) return MoveSlices(id, gone, /*poor=*/false);
-  if (now_ < round.deadline || late.empty()) return std::nullopt;
+  // A quorum that is held closes the round without what is missing.
+  if (now_ < round.deadline || late.empty() || (!round.closing && QuorumHeld(round)))
+    return std::nullopt;
   return MoveSlices(id, late, /*poor=*/true);
 }
 
@@ -148,16 +217,14 @@ Timestamp Coordinator::HoldersUntil(const Round& round) const {
 
 RoundCommitted Coordinator::MakeCommit(FragmentId id, const Assembled& assembled) const {
   const Fragment& f = state_.fragment(id);
-  return RoundCommitted{CommitView{
-      .round = f.round->id,
-      .attempt = f.round->closing->attempt,
-      .fragment = id,
-      .version = f.version.Next(),
-      .aggregate = assembled.aggregate,
-      .outer_lr_bits = std::bit_cast<uint32_t>(static_cast<float>(config_.sync.outer_lr)),
-      .outer_momentum_bits =
-          std::bit_cast<uint32_t>(static_cast<float>(config_.sync.outer_momentum)),
-      .state_hash = assembled.state_hash}};
+  return RoundCommitted{CommitView{.round = f.round->id,
+                                   .attempt = f.round->closing->attempt,
+                                   .fragment = id,
+                                   .version = f.version.Next(),
+                                   .aggregate = assembled.aggregate,
+                                   .outer_lr_bits = OuterLrBits(f.version.Next()),
+                                   .outer_momentum_bits = OuterMomentumBits(),
+                                   .state_hash = assembled.state_hash}};
 }
 
 // ---- what others are told ----

@@ -62,6 +62,13 @@ struct SessionFragment {
   bool operator==(const SessionFragment&) const = default;
 };
 
+// What the link of a session carries, both above 0.
+struct LinkRates {
+  SessionId session;
+  uint64_t up_bytes_per_s = 0;
+  uint64_t down_bytes_per_s = 0;
+};
+
 struct Session {
   WorkerKey key;
   ProcessId process;
@@ -70,8 +77,10 @@ struct Session {
   bool finishing = false;  // hands in what it has, trains no more
   uint64_t steps = 0;      // inner steps per round, as planned
   std::vector<SessionFragment> fragments;
-  std::string peer_address;   // not empty: it offers to reduce
-  bool poor_reducer = false;  // it failed to, or was late: not asked again
+  std::string peer_address;     // not empty: it offers to reduce
+  bool poor_reducer = false;    // it failed to, or was late: not asked again
+  uint64_t up_bytes_per_s = 0;  // of its link, as measured; 0: not known
+  uint64_t down_bytes_per_s = 0;
   bool operator==(const Session&) const = default;
 };
 
@@ -95,7 +104,7 @@ struct Contribution {
 struct Closing {
   uint32_t attempt = 0;
   std::vector<ContributionId> included;  // ascending
-  uint64_t divisor = 0;                  // sum of their weights
+  uint64_t divisor = 0;                  // of their weighted sum
   bool operator==(const Closing&) const = default;
 };
 

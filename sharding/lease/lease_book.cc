@@ -15,15 +15,16 @@ using State = Ledger::State;
 // Ascending; pieces of one grant that touch or overlap become one.
 std::vector<Range> Merged(std::vector<Range> ranges) {
   std::ranges::sort(ranges, {}, &Range::from);
-  std::vector<Range> merged;
+  size_t merged = 0;
   for (const Range& r : ranges) {
-    if (!merged.empty() && merged.back().fence == r.fence && r.from <= merged.back().to) {
-      merged.back().to = std::max(merged.back().to, r.to);
+    if (merged > 0 && ranges[merged - 1].fence == r.fence && r.from <= ranges[merged - 1].to) {
+      ranges[merged - 1].to = std::max(ranges[merged - 1].to, r.to);
     } else {
-      merged.push_back(r);
+      ranges[merged++] = r;
     }
   }
-  return merged;
+  ranges.resize(merged);
+  return ranges;
 }
 
 }  // namespace
@@ -114,9 +115,9 @@ void LeaseBook::Blame(SessionId session, uint32_t worker) {
 }
 
 std::vector<Range> LeaseBook::LeasesOf(SessionId session) const {
-  std::vector<Range> ranges;
-  for (const Ledger& ledger : ledgers_) {
-    const std::vector<Range> held = ledger.HeldBy(session);
+  std::vector<Range> ranges = ledgers_[0].HeldBy(session);
+  for (size_t f = 1; f < ledgers_.size(); ++f) {
+    const std::vector<Range> held = ledgers_[f].HeldBy(session);
     ranges.insert(ranges.end(), held.begin(), held.end());
   }
   return Merged(std::move(ranges));

@@ -50,14 +50,21 @@ class ReducersTest(RigTest):
         self.assertEqual(history.hashes(), star.hashes())
         self.assertIn("is reduced by session 1 (2 chunks) session 2 (1 chunk)", said)
         self.assertIn("session 1 (2 chunks, continues) session 2 (1 chunk, continues)", said)
-        self.assertNotIn("moves to", said)
+        self.assertIn("is reduced by w1 (2 chunks), w2 (1 chunk)", said)
+        self.assertNotIn(" moves from ", said)
+
+    def test_nobody_offers(self):
+        star, _ = self.finish(*self.play(SETS), 3)
+        history, said = self.finish(*self.play(WORKERS), 3)
+        self.assertEqual(history.hashes(), star.hashes())
+        self.assertIn("is reduced by the coordinator: no trusted worker offers to", said)
 
     def test_workers_that_cannot_reach_each_other(self):
         star, _ = self.finish(*self.play(SETS), 3)
         rig, coordinator, workers = self.play(WORKERS, peers=("w1", "w2"), advertise="127.0.0.1:1")
         history, said = self.finish(rig, coordinator, workers, 3)
         self.assertEqual(history.hashes(), star.hashes())
-        self.assertNotIn("moves to", said)
+        self.assertNotIn(" moves from ", said)
         self.assertIn("not reached, relayed", workers["w3"].text())
 
     def test_reducer_killed_before_it_contributes(self):
@@ -65,7 +72,9 @@ class ReducersTest(RigTest):
         star, _ = self.finish(*self.play((*SETS, *NO_RESIDUAL), fault=at), 2, "w2")
         history, said = self.finish(
             *self.play((*WORKERS, *NO_RESIDUAL), peers=("w1", "w2"), fault=at), 2, "w2")
-        self.assertIn("slice 1 moves to session 1", said)
+        self.assertIn("slice 1 moves from session 2 to session 1", said)
+        self.assertIn("slice 1 of w2, which is lost, goes to w1", said)
+        self.assertNotIn("slice 0 moves", said)
         self.assertEqual(history.membership(), star.membership())
         self.assertEqual(history.hashes(), star.hashes())
 
@@ -76,7 +85,8 @@ class ReducersTest(RigTest):
         history, said = self.finish(
             *self.play((*WORKERS, *one), peers=("w1", "w2"),
                        fault="log:has slice 1:1:kill"), 1, "w2")
-        self.assertIn("slice 1 moves to session 1", said)
+        self.assertIn("slice 1 moves from session 2 to session 1", said)
+        self.assertNotIn("slice 0 moves", said)
         # What only the dead one could send again is left out, everywhere.
         self.assertIn("closed, attempt 2: 1/1 3/1", said)
         self.assertEqual(history.membership(), star.membership())

@@ -21,7 +21,8 @@
 #include "sync/fragments.h"
 #include "transport/transfer.h"
 #include "wan/sim/event_queue.h"
-#include "wan/sim/planted.h"
+#include "wan/sim/faults.h"
+#include "wan/sim/scenario.h"
 #include "wan/sim/watcher.h"
 
 namespace longhaul::sim {
@@ -33,8 +34,8 @@ class ReducerHost {
  public:
   struct Options {
     EventQueue* queue = nullptr;
+    Faults* faults = nullptr;
     Storage* disk = nullptr;
-    PlantedBug planted = PlantedBug::kNone;
     Watchers* watchers = nullptr;
     Generation generation;
     LlamaShape shape;
@@ -124,6 +125,7 @@ class ReducerHost {
   };
   std::map<FragmentId, Assembly> assemblies_;
   uint64_t transfers_ = 0;
+  Timestamp adds_from_;  // not before
   std::map<std::pair<Route, ObjectId>, Outgoing> downloads_;
   std::map<std::string, std::vector<CheckpointFragment>> served_;  // by folder
 };

@@ -66,17 +66,21 @@ LlamaWeights ViewWeights(const LlamaShape& shape, const ParameterTable& table,
   return w;
 }
 
+at::Tensor LlamaBlock(const LlamaShape& shape, const LlamaLayerWeights& w,
+                      const RotaryTable& rotary, const at::Tensor& x, int64_t positions) {
+  const at::Tensor normed = RmsNorm(x, w.attention_norm, shape.rms_norm_eps);
+  const at::Tensor middle =
+      x.add(Attention(shape, w, rotary, normed, x.size(0) / positions, positions));
+  return middle.add(Mlp(w, RmsNorm(middle, w.mlp_norm, shape.rms_norm_eps)));
+}
+
 at::Tensor LlamaLogits(const LlamaShape& shape, const LlamaWeights& weights,
                        const RotaryTable& rotary, const at::Tensor& tokens) {
-  const int64_t batch = tokens.size(0), positions = tokens.size(1);
+  const int64_t positions = tokens.size(1);
   const RotaryTable used = {rotary.cosine.narrow(0, 0, positions),
                             rotary.sine.narrow(0, 0, positions)};
   at::Tensor x = at::embedding(weights.embedding, tokens.reshape({-1}));
-  for (const LlamaLayerWeights& w : weights.layers) {
-    const at::Tensor normed = RmsNorm(x, w.attention_norm, shape.rms_norm_eps);
-    x = x.add(Attention(shape, w, used, normed, batch, positions));
-    x = x.add(Mlp(w, RmsNorm(x, w.mlp_norm, shape.rms_norm_eps)));
-  }
+  for (const LlamaLayerWeights& w : weights.layers) x = LlamaBlock(shape, w, used, x, positions);
   return at::linear(RmsNorm(x, weights.final_norm, shape.rms_norm_eps), weights.head);
 }
 

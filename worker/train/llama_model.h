@@ -28,6 +28,11 @@ struct LlamaWeights {
 LlamaWeights ViewWeights(const LlamaShape& shape, const ParameterTable& table,
                          const at::Tensor& flat, const at::Tensor* flat_gradient);
 
+// One layer: attention and MLP, each after its norm and with its skip. x: (batch · positions, d),
+// contiguous; the rotary table has exactly `positions` positions.
+at::Tensor LlamaBlock(const LlamaShape& shape, const LlamaLayerWeights& weights,
+                      const RotaryTable& rotary, const at::Tensor& x, int64_t positions);
+
 // tokens: (batch, positions), int64, below the vocabulary size. The rotary table has at least as
 // many positions. Returns the logits, (batch · positions, vocab_size).
 at::Tensor LlamaLogits(const LlamaShape& shape, const LlamaWeights& weights,
