@@ -214,6 +214,8 @@ void AddOtherKeys(Keys& keys) {
   add("round", "broken_contract", kRound<&RoundSection::broken_contract>,
       OneOf{{"stop", "degrade"}}, kRare,
       "when a round misses these two: end the run, or go on without success");
+  add("round", "plan", kRound<&RoundSection::plan>, OneOf{{"fixed", "auto"}}, kRare,
+      "steps per worker: sync.inner_steps for all, or planned so that all are ready together");
   add("reduce", "placement", kReduce<&ReduceSection::placement>, OneOf{{"star", "workers"}}, kRare,
       "who adds up: the coordinator, or trusted workers that offer it (longhaul join --peer)");
   add("reduce", "trusted", kReduce<&ReduceSection::trusted>, AnyText{}, kRare,
@@ -222,8 +224,6 @@ void AddOtherKeys(Keys& keys) {
       "equal parts of a fragment, each added up and coded on its own; 0 = one for each reducer, "
       "sized "
       "by what links carry");
-  add("round", "plan", kRound<&RoundSection::plan>, OneOf{{"fixed", "auto"}}, kRare,
-      "steps per worker: sync.inner_steps for all, or planned so that all are ready together");
   add("network", "listen", kNetwork<&NetworkSection::listen>, AnyText{256}, kCommon,
       "address:port for workers; port 0 = any free one");
   add("network", "advertise", kNetwork<&NetworkSection::advertise>, AnyText{256}, kCommon,

@@ -59,6 +59,34 @@ std::string DescribeSlices(const State& state, const std::vector<Slice>& slices)
   return text;
 }
 
+std::string DescribeMoves(const State& state, const SlicesMoved& moved,
+                          const std::function<std::string(SessionId)>& name) {
+  const auto named = [&](SessionId id) { return id.value == 0 ? "the coordinator" : name(id); };
+  std::string text = "round " + std::to_string(moved.round.value) + ":";
+  for (const SliceMove& move : moved.moves) {
+    const bool lost = !state.sessions.contains(move.from);
+    text += (text.back() == ':' ? " slice " : "; slice ") + std::to_string(move.slice) + " of " +
+            named(move.from) + (lost ? ", which is lost," : ", which is late or failed,") +
+            " goes to " + named(move.reducer);
+  }
+  return text;
+}
+
+std::string DescribeReducers(const std::map<FragmentId, std::string>& by_fragment,
+                             const std::vector<PeerLink>& links) {
+  std::vector<std::string> texts;
+  for (const auto& [fragment, by] : by_fragment) {
+    if (std::find(texts.begin(), texts.end(), by) == texts.end()) texts.push_back(by);
+  }
+  std::string all = texts.empty() ? "nobody yet" : "";
+  for (const std::string& text : texts) all += (all.empty() ? "" : "; ") + text;
+  const auto relayed =
+      std::count_if(links.begin(), links.end(), [](const PeerLink& link) { return !link.direct; });
+  if (links.empty()) return all;
+  return all + "; " + std::to_string(relayed) + " of " + std::to_string(links.size()) +
+         " pairs relayed";
+}
+
 std::optional<double> ExchangeSeconds(const State& state, const RunConfig& config,
                                       FragmentId fragment, const std::vector<Slice>& slices) {
   const Fragment& f = state.fragment(fragment);

@@ -64,5 +64,16 @@ TEST(Exchange, SlicesAsText) {
             "the coordinator (1 chunk), w1 (2 chunks), w2 (1 chunk)");
 }
 
+TEST(Exchange, ReducersAndMovesAsText) {
+  EXPECT_EQ(DescribeReducers({}, {}), "nobody yet");
+  EXPECT_EQ(DescribeReducers({{{0}, "w1"}, {{1}, "w2"}, {{2}, "w1"}}, {{{}, true}, {{}, false}}),
+            "w1; w2; 1 of 2 pairs relayed");
+  const SlicesMoved moved{{7}, {0}, {{0, {9}, {1}}, {1, {2}, {0}}}, true};
+  EXPECT_EQ(DescribeMoves(TwoWorkers(), moved,
+                          [](SessionId id) { return "w" + std::to_string(id.value); }),
+            "round 7: slice 0 of w9, which is lost, goes to w1; slice 1 of w2, which is late or "
+            "failed, goes to the coordinator");
+}
+
 }  // namespace
 }  // namespace longhaul

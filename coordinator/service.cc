@@ -548,7 +548,10 @@ void CoordinatorService::OnRecord(const Record& record) {
   } else if (const auto* r = std::get_if<RoundCommitted>(&record.body)) {
     OnCommitted(r->commit);
   } else if (const auto* r = std::get_if<SlicesMoved>(&record.body)) {
-    LogWarning(DescribeMoves(*r));
+    LogWarning(DescribeMoves(core_->state(), *r, [this](SessionId id) {
+      const auto peer = peers_.find(id);
+      return peer == peers_.end() ? std::string("?") : peer->second.name;
+    }));
   } else if (std::holds_alternative<RoundAborted>(record.body)) {
     metrics_.RoundAborted();
     LogWarning(DescribeRecord(record));
@@ -582,36 +585,18 @@ void CoordinatorService::OnRecord(const Record& record) {
   }
 }
 
-std::string CoordinatorService::DescribeMoves(const SlicesMoved& moved) const {
-  const auto name = [this](SessionId id) {
-    const auto peer = peers_.find(id);
-    return id.value == 0 ? "the coordinator" : peer == peers_.end() ? "?" : peer->second.name;
-  };
-  std::string text = "round " + std::to_string(moved.round.value) + ":";
-  for (const SliceMove& move : moved.moves) {
-    const bool lost = !core_->state().sessions.contains(move.from);
-    text += " slice " + std::to_string(move.slice) + " of " + name(move.from) +
-            (lost ? ", which is lost," : ", which is late or failed,") + " goes to " +
-            name(move.reducer) + ";";
-  }
-  text.pop_back();
-  return text;
-}
-
 // Said once, and again when it is others.
 void CoordinatorService::TellPlacement(FragmentId fragment) {
   const State& state = core_->state();
   const std::optional<Round>& round = state.fragment(fragment).round;
   if (!round) return;
   predicted_seconds_ = ExchangeSeconds(state, options_.config, fragment, round->slices);
-  std::string text = DescribeSlices(state, round->slices);
-  if (round->slices.empty() && options_.config.reduce.placement == "workers")
-    text += ": no trusted worker offers to";
-  if (placement_[fragment] != text) {
-    LogInfo("fragment " + std::to_string(fragment.value) + " is reduced by " + text +
-            PredictedTime());
-  }
-  placement_[fragment] = text;
+  const bool nobody = round->slices.empty() && options_.config.reduce.placement == "workers";
+  const std::string text =
+      DescribeSlices(state, round->slices) + (nobody ? ": no trusted worker offers to" : "");
+  if (std::exchange(placement_[fragment], text) == text) return;
+  LogInfo("fragment " + std::to_string(fragment.value) + " is reduced by " + text +
+          PredictedTime());
 }
 
 std::string CoordinatorService::PredictedTime() const {
@@ -621,20 +606,10 @@ std::string CoordinatorService::PredictedTime() const {
 }
 
 std::string CoordinatorService::ReducedBy() const {
-  std::string text;
-  for (const auto& [fragment, by] : placement_) {
-    const bool said = text == by || text.ends_with("; " + by);
-    if (!said) text += (text.empty() ? "" : "; ") + by;
-  }
-  if (text.empty()) text = "nobody yet";
-  size_t pairs = 0, relayed = 0;
-  for (const auto& [id, peer] : peers_) {
-    pairs += peer.heartbeat.links.size();
-    for (const PeerLink& link : peer.heartbeat.links) relayed += link.direct ? 0 : 1;
-  }
-  if (pairs > 0)
-    text += "; " + std::to_string(relayed) + " of " + std::to_string(pairs) + " pairs relayed";
-  return text + PredictedTime();
+  std::vector<PeerLink> links;
+  for (const auto& [id, peer] : peers_)
+    links.insert(links.end(), peer.heartbeat.links.begin(), peer.heartbeat.links.end());
+  return DescribeReducers(placement_, links) + PredictedTime();
 }
 
 // Up: what a worker's own kernel says. Down: what arrives there from us, or from another worker.
@@ -648,8 +623,8 @@ void CoordinatorService::MeasureLinks() {
   std::vector<LinkRates> measured;
   for (const auto& [id, session] : core_->state().sessions) {
     const auto peer = peers_.find(id);
-    if (peer == peers_.end()) continue;
     const auto stats = server_->Stats(relay_.RouteOf(session.key));
+    if (peer == peers_.end()) continue;
     const uint64_t from_us = stats ? stats->delivery_rate_bytes_per_s : 0;
     measured.push_back(
         {id, peer->second.heartbeat.up_bytes_per_s, std::max(from_us, down[session.key])});

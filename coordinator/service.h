@@ -114,7 +114,6 @@ class CoordinatorService {
   void OnRecord(const Record& record);
   void OnCommitted(const CommitView& commit);
   void TellRelay();
-  std::string DescribeMoves(const SlicesMoved& moved) const;
   void TellPlacement(FragmentId fragment);
   std::string PredictedTime() const;
   void MeasureLinks();

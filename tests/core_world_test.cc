@@ -134,7 +134,7 @@ TEST_P(Cores, TheOuterLearningRateWarmsUpAndDrops) {
     EXPECT_EQ(std::bit_cast<float>(r->commit.outer_lr_bits), expected[r->commit.version.value - 1]);
     ++commits;
   }
-  EXPECT_EQ(commits, 5u * GetParam());
+  EXPECT_EQ(commits, 5u * fragments());
 }
 
 TEST_P(Cores, NoRoundOpensBeforeEnoughWorkersAreReady) {

@@ -89,11 +89,20 @@ bool RoundTwin::IsCutAs(const Part& part, const ContributionReady& ready) const 
   return bytes == ready.object.bytes;
 }
 
+void RoundTwin::NoteLost(const SliceReport& report) {
+  if (report.fragment.value >= parts_.size()) return;
+  std::optional<Round>& round = parts_[report.fragment.value].round;
+  if (!round || round->opened.round != report.round) return;
+  round->lost.insert(report.lost.begin(), report.lost.end());
+  round->lost.insert(report.refused.begin(), report.refused.end());
+}
+
 void RoundTwin::OnEvent(const EventBody& event, const Effects& effects) {
   if (const auto* late = std::get_if<LateEvent>(&event)) {
     late_ = {late->sessions.begin(), late->sessions.end()};
     return;
   }
+  if (const auto* said = std::get_if<SliceReportEvent>(&event)) return NoteLost(said->report);
   const auto* e = std::get_if<ContributionEvent>(&event);
   if (!e) return;
   const bool taken = std::any_of(effects.records.begin(), effects.records.end(), [](const auto& r) {
@@ -191,7 +200,12 @@ void RoundTwin::CheckAborted(const RoundAborted& r, const Round& round, Timestam
       collecting && round.taken.empty() && ledger_.free() < SamplesPerStep(config_);
   const bool last = collecting || round.attempt == kAttempts;
   const bool in_vain = last && now >= round.deadline && !(collecting && round.QuorumHeld());
-  if (hopeless || no_data || in_vain) return;
+  const auto left = static_cast<uint64_t>(
+      std::count_if(round.list.begin(), round.list.end(),
+                    [&](const ContributionId& id) { return !round.lost.contains(id); }));
+  const bool too_few =
+      left < round.list.size() && (left < round.opened.quorum || round.attempt == kAttempts);
+  if (hopeless || no_data || in_vain || too_few) return;
   Complain(Named(r.round) + " was given up before its time: " + r.reason);
 }
 
@@ -265,8 +279,8 @@ struct RoundTwin::Reader {
     t.CheckTaken(r);
     const ContributionId id = r.object.id.contribution;
     t.sessions_[id.session].last_sequence[r.object.id.fragment] = id.sequence;
-    PartOf(r.object.id.fragment).round->taken[id.session] = {r.object, t.sessions_[id.session].key,
-                                                             r.tokens, r.quorum_tokens, false, {}};
+    PartOf(r.object.id.fragment).round->taken[id.session] = {
+        r.object, t.sessions_[id.session].key, r.tokens, r.quorum_tokens, false, {}};
   }
   void operator()(const ContributionHeld& r) const {
     Round& round = *PartOf(r.fragment).round;
