@@ -282,6 +282,7 @@ void RepairTies(RunConfig& config, Rng& rng) {
   config.sync.overlap_steps = static_cast<uint32_t>(rng.Below(StepsPerRound(config)));
   config.sync.bits_down = 0.05 + static_cast<double>(rng.Below(7));
   config.sync.delta_per_step = config.sync.norm_cap = false;
+  if (config.reduce.placement == "workers") config.sync.restore_norm = false;
   config.sync.mixing = -1;
   config.sync.steps_per_worker = "w" + std::to_string(rng.Next()) + "=7";
   config.network = NetworkSection{"[::1]:" + std::to_string(rng.Below(65536)), "", ""};

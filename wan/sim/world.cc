@@ -226,14 +226,19 @@ void World::WorkerExited(size_t process, const ExitWorker& exit) {
   queue_.After(Seconds(5), [this, machine] { StartWorker(machine); });
 }
 
-// Half of the pairs of machines reach each other; the others go through the coordinator.
+// Half of the pairs of machines reach each other; the others go through the coordinator. Of two
+// machines with one key it is the one whose process is newer.
 std::optional<size_t> World::Reachable(size_t machine, const WorkerKey& peer) const {
+  std::optional<size_t> to;
   for (size_t i = 0; peer != WorkerKey{} && i < machines_.size(); ++i) {
-    if (machines_[i].key != peer || machines_[i].process == SIZE_MAX) continue;
-    const uint64_t pair = Draw(scenario_.seed, {0xd1, std::min(i, machine), std::max(i, machine)});
-    return pair % 2 == 0 ? std::optional(i) : std::nullopt;
+    const size_t process = machines_[i].process;
+    if (machines_[i].key != peer || process == SIZE_MAX) continue;
+    if (!to || process > machines_[*to].process) to = i;
   }
-  return std::nullopt;
+  if (!to) return to;
+  const uint64_t pair =
+      Draw(scenario_.seed, {0xd1, std::min(*to, machine), std::max(*to, machine)});
+  return pair % 2 == 0 ? to : std::nullopt;
 }
 
 void World::Deliver(size_t machine, Direction direction, Packet&& packet) {
