@@ -32,6 +32,8 @@ struct Arguments {
   WorkerFlags flags;
   std::string device = "auto";
   double give_up_s = 60;
+  std::string peer_listen;
+  std::string peer_advertise;
   uint32_t toy_step_ms = 0;
   bool verbose = false;
 };
@@ -102,6 +104,8 @@ absl::StatusOr<WorkerService::Outcome> Join(const Arguments& args) {
                                           : MachineMemoryBytes();
   o.uplink_bytes_per_s = static_cast<uint64_t>(settings.up_mbit * 1e6 / 8);
   o.give_up = Duration(static_cast<int64_t>(args.give_up_s * 1e9));
+  o.peer_listen = args.peer_listen;
+  o.peer_advertise = args.peer_advertise;
   o.say = [](const std::string& text) { LogInfo(text); };
   const BackendOptions backend{args.device, o.threads, o.memory_bytes, args.toy_step_ms,
                                settings.data};
@@ -135,6 +139,13 @@ void AddOptions(CLI::App& app, Arguments& args) {
   app.add_option("--home", args.home, "folder of identity and worker.toml");
   app.add_option("--config", args.worker_file, "this worker's own file (worker.toml)");
   app.add_option("--give-up", args.give_up_s, "seconds to try to join; 0 = for ever");
+  app.add_option("--peer", args.peer_listen,
+                 "address:port for other workers: offers to add up contributions, if the run "
+                 "trusts this worker to; port 0 = any free one")
+      ->envname("LONGHAUL_PEER");
+  app.add_option("--peer-advertise", args.peer_advertise,
+                 "host:port that other workers are told (a guess from --peer)")
+      ->envname("LONGHAUL_PEER_ADVERTISE");
   app.add_option("--toy-step-ms", args.toy_step_ms,
                  "longhaul-worker-toy only: time of one step of this machine");
   app.add_flag("-v,--verbose", args.verbose, "log everything");

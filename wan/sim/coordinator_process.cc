@@ -97,6 +97,7 @@ void CoordinatorProcess::StartReducerHost(std::vector<std::unique_ptr<Reducer>> 
   o.layout = options_.scenario->layout;
   o.checkpoints_kept = std::max<uint32_t>(2, options_.scenario->config.checkpoint.keep);
   o.first_attempt = options_.first_attempt;
+  o.slices = SliceOptions(*options_.scenario, options_.disk, kSliceFolder);
   o.seed = Draw(options_.scenario->seed, {3, options_.life});
   o.post = [this](EventBody body) {
     options_.queue->After(Duration(0), [this, body = std::move(body)] {
@@ -149,7 +150,7 @@ void CoordinatorProcess::Allow(const WorkerKey& key, const std::string& name) {
   if (alive_) Step(AllowEvent{key, name});
 }
 
-void CoordinatorProcess::Plan(const PlanEvent& plan) {
+void CoordinatorProcess::Plan(const EventBody& plan) {
   if (alive_) Step(plan);
 }
 
@@ -157,6 +158,7 @@ void CoordinatorProcess::Plan(const PlanEvent& plan) {
 
 void CoordinatorProcess::Receive(Route route, const WorkerKey& user, const Packet& packet) {
   if (!alive_) return;
+  if (packet.peer != WorkerKey{}) return Relay(user, packet);
   if (packet.is_chunk()) return reducer_->Chunk(user, packet.chunk_header, packet.payload);
   absl::StatusOr<Envelope> envelope = DecodeEnvelope(AsBytes(packet.control));
   if (!envelope.ok() || envelope->protocol_version != kProtocolVersion ||
@@ -188,7 +190,7 @@ void CoordinatorProcess::HandleSession(Route route, const WorkerKey& user,
   options_.watchers->Tell([&](Watcher& w) { w.OnHeard(session, Now()); });
   if (peer.route != route) {
     peer.route = route;
-    reducer_->RouteChanged(session, route);
+    reducer_->RouteChanged(session, user, route);
   }
   if (const auto* heartbeat = std::get_if<Heartbeat>(&envelope.body)) {
     HandleHeartbeat(session, *heartbeat);
@@ -196,6 +198,10 @@ void CoordinatorProcess::HandleSession(Route route, const WorkerKey& user,
     Step(ContributionEvent{session, *ready});
   } else if (const auto* done = std::get_if<RequestDone>(&envelope.body)) {
     Step(RequestDoneEvent{session, *done});
+  } else if (const auto* report = std::get_if<SliceReport>(&envelope.body)) {
+    Step(SliceReportEvent{session, *report});
+  } else if (const auto* held = std::get_if<AggregateHeld>(&envelope.body)) {
+    Step(AggregateHeldEvent{session, held->object});
   } else if (const auto* leave = std::get_if<Leave>(&envelope.body)) {
     Step(LeaveEvent{session, leave->hand_in});
   }
@@ -298,7 +304,7 @@ void CoordinatorProcess::Answer(const Reply& reply) {
     session = welcome->session;
     peers_[session].route = replying_to_;
     peers_[session].last_heard = Now();
-    reducer_->RouteChanged(session, replying_to_);
+    reducer_->RouteChanged(session, core_->state().sessions.at(session).key, replying_to_);
   }
   SendTo(replying_to_, reply.message, session);
 }
@@ -324,6 +330,16 @@ void CoordinatorProcess::SendTo(Route route, const Message& message, SessionId s
   options_.send(route, {.control = std::move(*bytes)});
 }
 
+// Between workers that do not reach each other.
+void CoordinatorProcess::Relay(const WorkerKey& from, Packet packet) {
+  auto worker = core_->state().workers.find(packet.peer);
+  if (worker == core_->state().workers.end()) return;
+  auto peer = peers_.find(worker->second.session);
+  if (peer == peers_.end() || peer->second.route == kNoRoute) return;
+  packet.peer = from;
+  options_.send(peer->second.route, std::move(packet));
+}
+
 void CoordinatorProcess::Do(const Request& request) {
   if (const auto* r = std::get_if<ExpectContribution>(&request)) {
     DoExpect(*r);
@@ -335,6 +351,10 @@ void CoordinatorProcess::Do(const Request& request) {
     reducer_->Install(*r);
   } else if (const auto* r = std::get_if<StoreCheckpoint>(&request)) {
     DoCheckpoint(*r);
+  } else if (const auto* r = std::get_if<ReduceSlices>(&request)) {
+    reducer_->Slices(*r);
+  } else if (const auto* r = std::get_if<AssembleRound>(&request)) {
+    reducer_->Assemble(*r);
   } else if (const auto* r = std::get_if<ShutDown>(&request)) {
     if (!over_) over_since_ = Now();
     over_ = *r;

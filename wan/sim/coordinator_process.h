@@ -54,7 +54,7 @@ class CoordinatorProcess {
   // The operator allows a worker's key.
   void Allow(const WorkerKey& key, const std::string& name);
   // New numbers of steps, from whoever plans.
-  void Plan(const PlanEvent& plan);
+  void Plan(const EventBody& plan);  // PlanEvent, LinksEvent
 
   bool alive() const { return alive_; }
   const State& state() const { return core_->state(); }
@@ -87,6 +87,7 @@ class CoordinatorProcess {
   void HandleSession(Route route, const WorkerKey& user, const Envelope& envelope);
   void HandleHeartbeat(SessionId session, const Heartbeat& heartbeat);
   void SendTo(Route route, const Message& message, SessionId session = {});
+  void Relay(const WorkerKey& from, Packet packet);
   void SendAssignment(SessionId session);
   void CheckSilence();
 
