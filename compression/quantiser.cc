@@ -1,6 +1,7 @@
 #include "compression/quantiser.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 
 #include "compression/bf16.h"
