@@ -163,11 +163,6 @@ NonZero CollectNonZero(std::span<const uint8_t> symbols, size_t count) {
   return found;
 }
 
-float ValueOf(uint32_t level, int centroid, float step) {
-  const auto units = static_cast<float>(256 * static_cast<int32_t>(level) + centroid);
-  return std::min(units * (step * 0x1p-8f), kMaxMagnitude);
-}
-
 void LookUp(CpuLevel cpu, std::span<const uint8_t> symbols,
             const std::array<float, kSymbols>& table, float* out) {
   RunAt(cpu, LookUpKernel(), symbols.data(), symbols.size(), table.data(), out);

@@ -13,6 +13,7 @@
 #include <span>
 #include <vector>
 
+#include "compression/codec.h"
 #include "compression/cpu.h"
 #include "compression/host_device.h"
 
@@ -72,7 +73,10 @@ NonZero CollectNonZero(std::span<const uint8_t> symbols, size_t count);
 size_t CountNonZero(CpuLevel cpu, std::span<const uint8_t> symbols);
 
 // The value of a level; `centroid` as above. Saturates at kMaxMagnitude.
-float ValueOf(uint32_t level, int centroid, float step);
+LONGHAUL_SHARED inline float ValueOf(uint32_t level, int centroid, float step) {
+  const auto units = static_cast<float>(256 * static_cast<int32_t>(level) + centroid);
+  return Least(units * (step * 0x1p-8f), kMaxMagnitude);
+}
 
 // out[i] = table[symbols[i]].
 void LookUp(CpuLevel cpu, std::span<const uint8_t> symbols,

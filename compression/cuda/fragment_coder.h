@@ -3,7 +3,7 @@
 // (compression/cuda/device_engine.cuh), another on the processor (grid.h), which is its test.
 //
 // Thread rule: one thread. Memory beside what the caller gives: half a byte per value for the
-// histograms, 8 bytes for each value of a batch, and as much pinned host memory as a batch has
+// histograms, 13 bytes for each value of a batch, and as much pinned host memory as a batch has
 // code.
 #pragma once
 
@@ -166,7 +166,9 @@ class FragmentCoder {
       most_sections = std::max<uint64_t>(most_sections, batch.sections);
     }
     ready_ = Upload(places_.sections, sections_) && Upload(places_.pieces, pieces_) &&
-             Upload(places_.rows, rows_) && Make(reaching_, sections * kReachingSize) &&
+             Upload(places_.rows, rows_) &&
+             Upload(places_.first_sections, first_sections_) && Make(levels_, most) &&
+             Make(reaching_, sections * kReachingSize) &&
              Make(row_reaching_, size_t{places_.sections_with_rows} * kReachingSize) &&
              Make(end_bins_, 2) && Make(edges_, kTokens) && Make(sums_, 1) &&
              Make(inside_, kInsideBins) && Make(tie_counts_, sections) && Make(tie_end_, 1) &&
@@ -366,9 +368,9 @@ class FragmentCoder {
       for (const Batch& batch : places_.batches) {
         engine_.Launch(
             DecodeChunkKernel{in.data(), at.data() + batch.chunk,
-                              sections_.data() + batch.section, batch.sections, pieces_.data(),
-                              rows_.data(), row_to_.data(), symbols_.data(), positions_.data(),
-                              put, output, flag.data()},
+                              first_sections_.data() + batch.chunk, sections_.data(),
+                              pieces_.data(), rows_.data(), row_to_.data(), symbols_.data(),
+                              positions_.data(), levels_.data(), put, output, flag.data()},
             batch.chunks);
       }
       uint32_t damaged = 0;
@@ -386,12 +388,12 @@ class FragmentCoder {
   DeviceArray<SectionPlace> sections_;
   DeviceArray<Piece> pieces_;
   DeviceArray<Row> rows_;
-  DeviceArray<uint32_t> reaching_, row_reaching_, end_bins_, edges_, tie_counts_;
+  DeviceArray<uint32_t> first_sections_, reaching_, row_reaching_, end_bins_, edges_, tie_counts_;
   DeviceArray<CountKernel::Sums> sums_;
   DeviceArray<uint64_t> inside_, tie_end_;
   // Of a batch:
   DeviceArray<uint8_t> symbols_, compact_, slots_, packed_;
-  DeviceArray<uint32_t> row_to_, bytes_;
+  DeviceArray<uint32_t> row_to_, bytes_, levels_;
   DeviceArray<uint16_t> positions_, words_;
   DeviceArray<uint64_t> offsets_;
   DeviceArray<SectionState> states_;

@@ -28,6 +28,7 @@ struct Places {
   std::vector<Piece> pieces;
   std::vector<Row> rows;
   std::vector<Batch> batches;
+  std::vector<uint32_t> first_sections;  // of each chunk, and one past the last
   uint32_t sections_with_rows = 0;
 };
 
@@ -42,6 +43,7 @@ inline Places MakePlaces(const std::vector<TensorSpan>& layout, uint64_t element
       places.batches.push_back({static_cast<uint32_t>(places.sections.size()), 0, chunk, 0, 0});
     }
     Batch& batch = places.batches.back();
+    places.first_sections.push_back(static_cast<uint32_t>(places.sections.size()));
     const auto cut = cutter.Cut(first, Least<uint64_t>(chunk_elements, elements - first));
     for (size_t c = 0; c < kTensorClasses; ++c) {
       const ChunkSection& section = (*cut)[c];
@@ -66,6 +68,7 @@ inline Places MakePlaces(const std::vector<TensorSpan>& layout, uint64_t element
     }
     ++batch.chunks;
   }
+  places.first_sections.push_back(static_cast<uint32_t>(places.sections.size()));
   return places;
 }
 

@@ -10,6 +10,7 @@
 #include "compression/cuda/grid.h"
 #include "compression/cuda/input.h"
 #include "compression/quantiser.h"
+#include "compression/rate_control.h"
 #include "compression/section_cost.h"
 
 namespace longhaul::cuda {
