@@ -27,6 +27,11 @@ void UseBackend(const BackendOptions& backend, WorkerService::Options& service) 
   };
 }
 
+absl::Status RunMember(const BackendOptions&, const SiteFlags&) {
+  return absl::InvalidArgumentError(
+      "a site of several ranks needs longhaul-worker: the toy has no gradient");
+}
+
 int RunPcnDoctor(int, char**) {
   std::fputs("predictive coding needs longhaul-worker: the toy has no network\n", stderr);
   return kExitFailure;

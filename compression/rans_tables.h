@@ -17,7 +17,9 @@ inline constexpr int kProbabilityBits = 12;
 inline constexpr uint32_t kProbabilityTotal = 1u << kProbabilityBits;
 inline constexpr size_t kWideLanes = 32;
 inline constexpr size_t kNarrowLanes = 4;
-LONGHAUL_SHARED constexpr size_t LanesFor(size_t symbols) { return symbols >= 16384 ? kWideLanes : kNarrowLanes; }
+LONGHAUL_SHARED constexpr size_t LanesFor(size_t symbols) {
+  return symbols >= 16384 ? kWideLanes : kNarrowLanes;
+}
 
 // Frequencies add up to kProbabilityTotal; `start` is the sum of those before.
 struct FrequencyTable {
@@ -47,8 +49,8 @@ LONGHAUL_SHARED inline TokenWeights WeightsOf(const std::array<uint32_t, kSymbol
 namespace rans {
 
 // 2^(i / 16) · 2^12.
-inline constexpr std::array<uint32_t, 16> kSixteenths = {4096, 4277, 4467, 4664, 4871, 5087, 5312, 5547,
-                                                  5793, 6049, 6317, 6597, 6889, 7194, 7512, 7845};
+inline constexpr std::array<uint32_t, 16> kSixteenths = {
+    4096, 4277, 4467, 4664, 4871, 5087, 5312, 5547, 5793, 6049, 6317, 6597, 6889, 7194, 7512, 7845};
 #ifdef __CUDACC__
 static __device__ const std::array<uint32_t, 16> kDeviceSixteenths = kSixteenths;
 #endif

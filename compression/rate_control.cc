@@ -74,8 +74,8 @@ ThresholdSearch FindThreshold(const MagnitudeCounts& counts, uint64_t budget, Co
   const uint32_t bin = high >> kBinShift;
   const uint64_t here = counts.InBin(bin), nonzero = counts.Reaching(high);
   ThresholdSearch search;
-  search.look_inside = 16 * here > nonzero &&
-                       here > 2 * std::min(counts.InBin(bin - 1), counts.InBin(bin + 1));
+  search.look_inside =
+      16 * here > nonzero && here > 2 * std::min(counts.InBin(bin - 1), counts.InBin(bin + 1));
   if (search.look_inside) search.wanted = nonzero - counts.Reaching((bin + 1) << kBinShift);
   return search;
 }

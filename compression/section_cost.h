@@ -1,5 +1,5 @@
-// What it costs to code a section (compression/section.h): the rate search and the encoder decide by
-// the same functions, on the processor and in kernels (compression/cuda).
+// What it costs to code a section (compression/section.h): the rate search and the encoder decide
+// by the same functions, on the processor and in kernels (compression/cuda).
 //
 // Pure; any thread.
 #pragma once
@@ -46,8 +46,7 @@ LONGHAUL_SHARED inline uint8_t CentroidByte(int64_t sum, const TokenCounts& coun
   const uint64_t from = counts.from[i + 1];
   const auto n = static_cast<int64_t>(i + 1 < kCentroids ? from - counts.from[i + 2] : from);
   const int64_t mean = n == 0 ? 0 : (sum - (sum < 0 ? n - 1 : 0)) / n;
-  const int64_t centroid =
-      Least<int64_t>(Most<int64_t>(mean, kLeastCentroid), kMostCentroid);
+  const int64_t centroid = Least<int64_t>(Most<int64_t>(mean, kLeastCentroid), kMostCentroid);
   return static_cast<uint8_t>(centroid - kLeastCentroid);
 }
 
@@ -69,8 +68,7 @@ LONGHAUL_SHARED inline uint64_t DenseCost(const TokenCounts& c) {
     cost -= NLogN(count);
   }
   // A lane's state is 32 bits, about half of which are news.
-  return cost + LanesFor(n) * 17 * kOneBit +
-         (3 + c.used + Least(c.used, kCentroids)) * kByteCost;
+  return cost + LanesFor(n) * 17 * kOneBit + (3 + c.used + Least(c.used, kCentroids)) * kByteCost;
 }
 
 LONGHAUL_SHARED inline uint64_t SparseCost(const TokenCounts& c) {

@@ -21,9 +21,7 @@ struct BlockFormat {
   static constexpr uint16_t kMinScale = ToBf16(kMinBlockScale);
   static constexpr uint16_t kMaxScale = ToBf16(kMaxMagnitude / kQMax);
 
-  LONGHAUL_SHARED static uint32_t CodeBytes(uint32_t values) {
-    return (values * kBits + 7) / 8;
-  }
+  LONGHAUL_SHARED static uint32_t CodeBytes(uint32_t values) { return (values * kBits + 7) / 8; }
   LONGHAUL_SHARED static uint64_t Bytes(uint64_t values) {
     const auto rest = static_cast<uint32_t>(values % kBlockValues);
     return values / kBlockValues * kFullBytes + (rest == 0 ? 0 : kScaleBytes + CodeBytes(rest));

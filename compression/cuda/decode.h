@@ -194,8 +194,7 @@ struct DecodeChunkKernel {
     return true;
   }
 
-  LONGHAUL_SHARED bool ReadRows(Shared& shared, const SectionPlace& place,
-                                BitSource& bits) const {
+  LONGHAUL_SHARED bool ReadRows(Shared& shared, const SectionPlace& place, BitSource& bits) const {
     const uint32_t active = GetNumber(bits);
     if (active == 0 || active >= place.rows) return false;
     for (uint32_t r = 0; r < place.rows; ++r) row_to[place.row + r] = QuantiseKernel::kLeftOut;
@@ -223,9 +222,8 @@ struct DecodeChunkKernel {
     }
     uint16_t* own = members + place.symbols;
     uint8_t* symbol = symbols + place.symbols;
-    if (!ReadPositions(count[1], shared.coded, bits, [&](uint32_t i, uint32_t at) {
-          own[i] = static_cast<uint16_t>(at);
-        })) {
+    if (!ReadPositions(count[1], shared.coded, bits,
+                       [&](uint32_t i, uint32_t at) { own[i] = static_cast<uint16_t>(at); })) {
       return false;
     }
     for (uint32_t i = 0; i < count[1]; ++i) symbol[own[i]] = static_cast<uint8_t>(2 - bits.Get(1));
@@ -240,8 +238,7 @@ struct DecodeChunkKernel {
     return layers < kLayers || ReadLarge(place, count[kLayers], bits);
   }
 
-  LONGHAUL_SHARED bool ReadLarge(const SectionPlace& place, uint32_t count,
-                                 BitSource& bits) const {
+  LONGHAUL_SHARED bool ReadLarge(const SectionPlace& place, uint32_t count, BitSource& bits) const {
     for (uint32_t i = 0; i < count; ++i) {
       const uint64_t at = place.symbols + members[place.symbols + i];
       const uint32_t more = GetNumber(bits);

@@ -54,9 +54,9 @@ class DeviceFragment {
   // The contribution was included: e ← e' − decode(code).
   CoderResult Included(std::span<const uint8_t> code, std::span<const uint32_t> sizes) {
     if (decay_ < 0) return CoderResult::kOk;
-    return coder_.Decode(code, sizes,
-                         {.kind = Output::Kind::kResidual, .input = Delta(),
-                          .residual = residual_.data()});
+    return coder_.Decode(
+        code, sizes,
+        {.kind = Output::Kind::kResidual, .input = Delta(), .residual = residual_.data()});
   }
   // sum += weight · decode(code) on the grid of exact sums; `sum` is in device memory.
   CoderResult Accumulate(std::span<const uint8_t> code, std::span<const uint32_t> sizes,

@@ -51,8 +51,7 @@ class FragmentCoder {
   }
 
   // `engine` outlives it.
-  FragmentCoder(Engine& engine, Options options)
-      : engine_(engine), options_(std::move(options)) {
+  FragmentCoder(Engine& engine, Options options) : engine_(engine), options_(std::move(options)) {
     if (options_.codec.id != CodecId::kBitBudget) return;
     places_ = MakePlaces(options_.tensors, options_.elements, options_.chunk_elements,
                          options_.batch_chunks);
@@ -166,9 +165,8 @@ class FragmentCoder {
       most_sections = std::max<uint64_t>(most_sections, batch.sections);
     }
     ready_ = Upload(places_.sections, sections_) && Upload(places_.pieces, pieces_) &&
-             Upload(places_.rows, rows_) &&
-             Upload(places_.first_sections, first_sections_) && Make(levels_, most) &&
-             Make(reaching_, sections * kReachingSize) &&
+             Upload(places_.rows, rows_) && Upload(places_.first_sections, first_sections_) &&
+             Make(levels_, most) && Make(reaching_, sections * kReachingSize) &&
              Make(row_reaching_, size_t{places_.sections_with_rows} * kReachingSize) &&
              Make(end_bins_, 2) && Make(edges_, kTokens) && Make(sums_, 1) &&
              Make(inside_, kInsideBins) && Make(tie_counts_, sections) && Make(tie_end_, 1) &&
@@ -221,9 +219,8 @@ class FragmentCoder {
     engine_.Zero(sums_.data(), sizeof sums);
     const auto sections = static_cast<uint32_t>(places_.sections.size());
     engine_.Launch(
-        CountKernel{sections_.data(), sections, vectors_too, reaching_.data(),
-                    row_reaching_.data(), threshold_bits, bin,
-                    edges == nullptr ? nullptr : edges_.data(),
+        CountKernel{sections_.data(), sections, vectors_too, reaching_.data(), row_reaching_.data(),
+                    threshold_bits, bin, edges == nullptr ? nullptr : edges_.data(),
                     edges == nullptr ? 0 : static_cast<uint32_t>(edges->size()), sums_.data()},
         Blocks(sections, CountKernel::kThreads));
     engine_.ToHost(&sums, sums_.data(), sizeof sums);
@@ -269,9 +266,8 @@ class FragmentCoder {
   void FindTieEnd(const Input& input, bool vectors_too, uint64_t wanted, CodecPlan& plan) {
     const size_t sections = places_.sections.size();
     std::vector<uint32_t> counts(sections);
-    engine_.Launch(TieCountKernel{input, sections_.data(), pieces_.data(),
-                                  plan.tie_threshold_bits, plan.threshold_bits,
-                                  tie_counts_.data()},
+    engine_.Launch(TieCountKernel{input, sections_.data(), pieces_.data(), plan.tie_threshold_bits,
+                                  plan.threshold_bits, tie_counts_.data()},
                    static_cast<uint32_t>(sections));
     engine_.ToHost(counts.data(), tie_counts_.data(), sections * sizeof(uint32_t));
     std::vector<std::pair<size_t, uint32_t>> taken;  // of the last chunk that gives some
@@ -288,10 +284,10 @@ class FragmentCoder {
     }
     for (const auto& [s, take] : taken) {
       uint64_t end = 0;
-      engine_.Launch(TieEndKernel{input, sections_.data() + s, pieces_.data(),
-                                  plan.tie_threshold_bits, plan.threshold_bits, take,
-                                  tie_end_.data()},
-                     1);
+      engine_.Launch(
+          TieEndKernel{input, sections_.data() + s, pieces_.data(), plan.tie_threshold_bits,
+                       plan.threshold_bits, take, tie_end_.data()},
+          1);
       engine_.ToHost(&end, tie_end_.data(), sizeof end);
       plan.tie_end = std::max(plan.tie_end, end);
     }
@@ -307,14 +303,13 @@ class FragmentCoder {
     return CoderResult::kOk;
   }
 
-  bool EncodeBatch(const Input& input, const CodecPlan& plan, const Batch& batch,
-                   CodedBytes& out) {
+  bool EncodeBatch(const Input& input, const CodecPlan& plan, const Batch& batch, CodedBytes& out) {
     const SectionPlace* places = sections_.data() + batch.section;
     const DevicePlan device_plan = DevicePlan::Of(plan);
-    engine_.Launch(QuantiseKernel{input, device_plan, places, pieces_.data(), rows_.data(),
-                                  symbols_.data(), compact_.data(), row_to_.data(),
-                                  positions_.data(), states_.data()},
-                   batch.sections);
+    engine_.Launch(
+        QuantiseKernel{input, device_plan, places, pieces_.data(), rows_.data(), symbols_.data(),
+                       compact_.data(), row_to_.data(), positions_.data(), states_.data()},
+        batch.sections);
     engine_.Launch(
         WriteSectionKernel{input, device_plan, places, pieces_.data(), rows_.data(),
                            symbols_.data(), compact_.data(), row_to_.data(), positions_.data(),

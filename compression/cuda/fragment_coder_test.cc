@@ -58,8 +58,9 @@ void ExpectEqual(CodecSpec spec, const std::vector<float>& values,
 
 // Zeros, denormals, ties, tiny and huge values.
 std::vector<float> Awkward(size_t n) {
-  const float special[] = {0.0f, -0.0f, 1e-44f, -1e-39f, 1e-30f, 0x1p-100f, 7.9f, -8.0f, 1e30f,
-                           0.001f, -0.001f, std::numeric_limits<float>::max()};
+  const float special[] = {0.0f,   -0.0f,     1e-44f,  -1e-39f,
+                           1e-30f, 0x1p-100f, 7.9f,    -8.0f,
+                           1e30f,  0.001f,    -0.001f, std::numeric_limits<float>::max()};
   Rng rng(n);
   std::vector<float> values(n);
   for (float& v : values) v = special[rng.Below(std::size(special))];
@@ -122,8 +123,7 @@ TEST(CudaTwin, BitBudgetOfTensorClasses) {
 TEST(CudaTwin, RefusesWhatIsNotFinite) {
   HostEngine engine;
   CodedBytes coded;
-  for (float bad : {std::numeric_limits<float>::quiet_NaN(),
-                    std::numeric_limits<float>::infinity(),
+  for (float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity(),
                     -std::numeric_limits<float>::infinity()}) {
     for (size_t at : {size_t{0}, size_t{70200}, kTensorValues - 1}) {
       std::vector<float> values = Normals(1, kTensorValues, 1);
@@ -172,8 +172,7 @@ TEST(CudaTwin, AccumulatesOnTheGrid) {
     CodedBytes coded;
     ASSERT_EQ(coder.Encode({.local = values.data()}, coded), CoderResult::kOk);
     std::vector<float> decoded(n);
-    ASSERT_EQ(coder.Decode(coded.bytes, coded.sizes, {.values = decoded.data()}),
-              CoderResult::kOk);
+    ASSERT_EQ(coder.Decode(coded.bytes, coded.sizes, {.values = decoded.data()}), CoderResult::kOk);
     std::vector<uint64_t> sum(n, 17);
     Output output{.kind = Output::Kind::kSum, .sum = sum.data(), .weight = 5};
     ASSERT_EQ(coder.Decode(coded.bytes, coded.sizes, output), CoderResult::kOk);

@@ -99,8 +99,8 @@ class Array {
  public:
   Array() = default;
   Array(Engine& engine, size_t size) : engine_(&engine), size_(size) {
-    void* memory = kOnHost ? engine.AllocateHost(size * sizeof(T))
-                           : engine.Allocate(size * sizeof(T));
+    void* memory =
+        kOnHost ? engine.AllocateHost(size * sizeof(T)) : engine.Allocate(size * sizeof(T));
     data_ = static_cast<T*>(memory);
   }
   Array(Array&& other) noexcept { *this = static_cast<Array&&>(other); }

@@ -58,7 +58,8 @@ struct MeasureKernel {
     block.Each([&](uint32_t t) {
       for (uint32_t b = (t + 1) * kBinsPerThread; b-- > t * kBinsPerThread;) {
         if (shared.bins[b] == 0) continue;
-        AtomicMax(end_bin + (place.tensor_class == static_cast<uint8_t>(TensorClass::kVector)), b + 1);
+        AtomicMax(end_bin + (place.tensor_class == static_cast<uint8_t>(TensorClass::kVector)),
+                  b + 1);
         break;
       }
     });
@@ -148,8 +149,8 @@ struct CountKernel {
       }
       const DeviceHistogram row_maxima{
           place.rows == 0 ? nullptr : row_reaching + uint64_t{place.row_histogram} * kReachingSize};
-      AtomicAdd(&sums->cost, SectionCostAt(values, row_maxima, place.rows, threshold_bits, edges,
-                                           edge_count));
+      AtomicAdd(&sums->cost,
+                SectionCostAt(values, row_maxima, place.rows, threshold_bits, edges, edge_count));
     });
   }
 };

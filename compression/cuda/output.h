@@ -14,10 +14,10 @@ namespace longhaul::cuda {
 struct Output {
   enum class Kind { kValues, kSum, kResidual };
   Kind kind = Kind::kValues;
-  float* values = nullptr;   // kValues: values[i] = v
-  uint64_t* sum = nullptr;   // kSum: sum[i] += weight · grid(v), modulo 2^64 (sync/exact_sum.h)
-  uint32_t weight = 1;       //
-  Input input;               // kResidual: residual[i] = input.At(i) − v, where `residual` is also
+  float* values = nullptr;  // kValues: values[i] = v
+  uint64_t* sum = nullptr;  // kSum: sum[i] += weight · grid(v), modulo 2^64 (sync/exact_sum.h)
+  uint32_t weight = 1;      //
+  Input input;              // kResidual: residual[i] = input.At(i) − v, where `residual` is also
   float* residual = nullptr;  // the input's (sync/error_feedback.h, ResidualAfter)
 
   LONGHAUL_SHARED void Put(uint64_t i, float v) const {

@@ -1,5 +1,5 @@
-/* The C interface of liblonghaul_cuda.so, the one library that needs CUDA and NCCL. Programs load it
- * when it is there (worker/site/plugin.h); nothing else links it.
+/* The C interface of liblonghaul_cuda.so, the one library that needs CUDA and NCCL. Programs load
+ * it when it is there (worker/site/plugin.h); nothing else links it.
  *
  * One symbol, longhaul_cuda_plugin, gives a table of functions. Its first two members never change:
  * whoever finds another `abi` or `size` must not use the rest. Functions return 0, or another
@@ -9,7 +9,7 @@
  */
 #pragma once
 
-#include <stdint.h>
+#include <cstdint>
 
 #define LONGHAUL_CUDA_ABI 1u
 #define LONGHAUL_CUDA_SYMBOL "longhaul_cuda_plugin"

@@ -1,5 +1,3 @@
-#include "compression/cuda/plugin_fragments.h"
-
 #include <cuda_runtime_api.h>
 
 #include <algorithm>
@@ -10,10 +8,11 @@
 
 #include "compression/cuda/device_engine.cuh"
 #include "compression/cuda/device_fragment.h"
+#include "compression/cuda/plugin_fragments.h"
 
 struct LonghaulFragment {
-  LonghaulFragment(int device, longhaul::cuda::FragmentCoder<longhaul::cuda::DeviceEngine>::Options
-                                   options,
+  LonghaulFragment(int device,
+                   longhaul::cuda::FragmentCoder<longhaul::cuda::DeviceEngine>::Options options,
                    float decay)
       : engine(device), fragment(engine, std::move(options), decay) {}
 

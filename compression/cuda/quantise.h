@@ -38,8 +38,7 @@ struct DevicePlan {
     return Most(1u, static_cast<uint32_t>(Scaled(MagnitudeBits(value)) + 1.0f / 3));
   }
   LONGHAUL_SHARED bool Passes(uint32_t magnitude_bits, uint64_t index) const {
-    return magnitude_bits >=
-           (index < plan.tie_end ? plan.tie_threshold_bits : plan.threshold_bits);
+    return magnitude_bits >= (index < plan.tie_end ? plan.tie_threshold_bits : plan.threshold_bits);
   }
 };
 
@@ -168,8 +167,7 @@ struct QuantiseKernel {
     if (place.rows != 0 && shared.active != 0 && shared.active != place.rows) {
       TokenCounts some = all;
       some.from[0] = shared.left;
-      if (CheapestMode(some).cost + RowsCost(shared.active, place.rows) <
-          CheapestMode(all).cost) {
+      if (CheapestMode(some).cost + RowsCost(shared.active, place.rows) < CheapestMode(all).cost) {
         coded = some;
         state.symbols = shared.left;
         state.active_rows = shared.active;
@@ -204,8 +202,7 @@ struct QuantiseKernel {
   template <class Block>
   LONGHAUL_SHARED void Pick(Block& block, Shared& shared, const SectionPlace& place) const {
     const uint8_t least = shared.state.mode == SectionMode::kSparse ? 1 : kFirstLargeSymbol;
-    const uint8_t* from =
-        (shared.state.active_rows != 0 ? compact : symbols) + place.symbols;
+    const uint8_t* from = (shared.state.active_rows != 0 ? compact : symbols) + place.symbols;
     const uint32_t n = shared.state.symbols;
     const uint32_t each = (n + kThreads - 1) / kThreads;
     block.Each([&](uint32_t t) {

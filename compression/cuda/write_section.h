@@ -102,8 +102,7 @@ struct WriteSectionKernel {
   }
 
  private:
-  LONGHAUL_SHARED const uint8_t* Coded(const SectionPlace& place,
-                                       const SectionState& state) const {
+  LONGHAUL_SHARED const uint8_t* Coded(const SectionPlace& place, const SectionState& state) const {
     return (state.active_rows != 0 ? compact : symbols) + place.symbols;
   }
 
@@ -213,8 +212,8 @@ struct WriteSectionKernel {
     });
     const uint32_t lanes = static_cast<uint32_t>(LanesFor(state.symbols));
     uint16_t* own_words = words + place.symbols;
-    const uint32_t first = PushAll(block, shared, Coded(place, state), state.symbols, lanes,
-                                   own_words);
+    const uint32_t first =
+        PushAll(block, shared, Coded(place, state), state.symbols, lanes, own_words);
     const uint32_t head = shared.bytes;
     const uint32_t word_bytes = 2 * (state.symbols - first);
     const uint32_t used = head + 4 * lanes + word_bytes;
@@ -260,8 +259,7 @@ struct WriteSectionKernel {
     for (uint32_t group = (n + lanes - 1) / lanes; group-- > 0;) {
       const uint32_t at = group * lanes, size = Least(lanes, n - at);
       const uint32_t leaving = block.Vote([&](uint32_t l) {
-        return l < size &&
-               rans::LeavesWord(shared.lanes[l], shared.table.packed[coded[at + l]]);
+        return l < size && rans::LeavesWord(shared.lanes[l], shared.table.packed[coded[at + l]]);
       });
       block.Each([&](uint32_t l) {
         if (l >= size) return;
@@ -308,8 +306,8 @@ struct WriteSectionKernel {
       ForValues(place, pieces, t, kThreads, [&](uint32_t at, uint64_t i) {
         const auto bits = std::bit_cast<uint32_t>(input.At(i));
         constexpr uint32_t kMostBits = std::bit_cast<uint32_t>(kMaxMagnitude);
-        const uint16_t half = Bf16FromFloatBits(
-            (bits & ~kFloatMagnitudeMask) | Least(bits & kFloatMagnitudeMask, kMostBits));
+        const uint16_t half = Bf16FromFloatBits((bits & ~kFloatMagnitudeMask) |
+                                                Least(bits & kFloatMagnitudeMask, kMostBits));
         out[1 + 2 * at] = static_cast<uint8_t>(half);
         out[2 + 2 * at] = static_cast<uint8_t>(half >> 8);
       });
@@ -353,9 +351,9 @@ struct PackKernel {
   struct Shared {};
   const SectionPlace* places;
   const uint8_t* slots;
-  const uint32_t* bytes;     // of each section
-  const uint64_t* offsets;   // of each section in `out`
-  uint16_t step;             // before the first section of a chunk
+  const uint32_t* bytes;    // of each section
+  const uint64_t* offsets;  // of each section in `out`
+  uint16_t step;            // before the first section of a chunk
   uint8_t* out;
 
   template <class Block>

@@ -87,7 +87,8 @@ class LoopbackGroup final : public DeviceGroup {
   absl::Status SumAtRoot(std::span<float> values) {
     absl::Status sent = link_->Send(0, Frame(values), deadline_);
     if (!sent.ok()) return sent;
-    return Take(0, 2 * deadline_, [&](size_t i, float v) { values[i] = v; }, values.size());
+    return Take(
+        0, 2 * deadline_, [&](size_t i, float v) { values[i] = v; }, values.size());
   }
 
   absl::Status SumAll(std::span<float> values) {
@@ -132,7 +133,8 @@ class LoopbackGroup final : public DeviceGroup {
   std::string Frame(std::span<const float> values) const {
     std::string frame(kEpochBytes + values.size() * sizeof(float), '\0');
     std::memcpy(frame.data(), &epoch_, kEpochBytes);
-    if (!values.empty()) std::memcpy(frame.data() + kEpochBytes, values.data(), values.size_bytes());
+    if (!values.empty())
+      std::memcpy(frame.data() + kEpochBytes, values.data(), values.size_bytes());
     return frame;
   }
 

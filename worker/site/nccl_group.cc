@@ -1,5 +1,5 @@
-// Groups on NCCL. The communicator never blocks the host for ever: it is asked again and again until
-// a deadline, and a rank that is gone or stuck ends in ncclCommAbort or ncclCommShrink.
+// Groups on NCCL. The communicator never blocks the host for ever: it is asked again and again
+// until a deadline, and a rank that is gone or stuck ends in ncclCommAbort or ncclCommShrink.
 #include "worker/site/nccl_group.h"
 
 #include <cuda_runtime_api.h>

@@ -10,10 +10,10 @@ absl::StatusOr<const LonghaulCudaPlugin*> LoadCudaPlugin(const std::string& path
   void* library = ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr) {
     const char* reason = ::dlerror();
-    return absl::NotFoundError(absl::StrCat("the CUDA plug-in cannot be loaded (",
-                                            reason != nullptr ? reason : path,
-                                            "): build it with cmake --preset cuda, or go on without "
-                                            "it: codecs then run on the processor"));
+    return absl::NotFoundError(
+        absl::StrCat("the CUDA plug-in cannot be loaded (", reason != nullptr ? reason : path,
+                     "): build it with cmake --preset cuda, or go on without "
+                     "it: codecs then run on the processor"));
   }
   using Table = const LonghaulCudaPlugin* (*)();
   const auto table = reinterpret_cast<Table>(::dlsym(library, LONGHAUL_CUDA_SYMBOL));

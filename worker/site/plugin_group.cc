@@ -77,12 +77,12 @@ absl::StatusOr<std::unique_ptr<DeviceGroup>> MakeNcclGroup(const LonghaulCudaPlu
   char error[kErrorBytes] = "";
   LonghaulGroup* group = nullptr;
   const auto deadline_ms = static_cast<uint64_t>(deadline / Milliseconds(1));
-  const int result = plugin.group_make(reinterpret_cast<const uint8_t*>(id.data()), link.rank(),
-                                       link.size(), device, deadline_ms, &group, error,
-                                       sizeof error);
+  const int result =
+      plugin.group_make(reinterpret_cast<const uint8_t*>(id.data()), link.rank(), link.size(),
+                        device, deadline_ms, &group, error, sizeof error);
   if (result != LONGHAUL_CUDA_OK) {
-    return absl::FailedPreconditionError(absl::StrCat("the site's GPUs do not find together: ",
-                                                      error));
+    return absl::FailedPreconditionError(
+        absl::StrCat("the site's GPUs do not find together: ", error));
   }
   return std::unique_ptr<DeviceGroup>(
       new NcclGroup(plugin, group, link.rank(), link.size(), std::move(stream)));

@@ -14,9 +14,9 @@
 namespace longhaul {
 
 // Every rank calls it at the same time, with its link to rank 0 (rank 0: to all), which carries the
-// group's id and is not used afterwards. `stream`: the CUDA stream on which gradients come to be, as
-// of now; null: the default one. Unavailable when a rank is missing, FailedPrecondition when NCCL
-// does not start.
+// group's id and is not used afterwards. `stream`: the CUDA stream on which gradients come to be,
+// as of now; null: the default one. Unavailable when a rank is missing, FailedPrecondition when
+// NCCL does not start.
 absl::StatusOr<std::unique_ptr<DeviceGroup>> MakeNcclGroup(const LonghaulCudaPlugin& plugin,
                                                            SiteLink& link, int device,
                                                            Duration deadline,

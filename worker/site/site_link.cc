@@ -93,8 +93,8 @@ absl::StatusOr<std::pair<uint32_t, uint32_t>> ReadHello(int socket, const SitePl
     return absl::InvalidArgumentError("not of this site");
   }
   if (size != place.size || rank == 0 || rank >= place.size || channel >= channels) {
-    return absl::InvalidArgumentError(absl::StrCat("rank ", rank, " of ", size, " in a site of ",
-                                                   place.size, " ranks"));
+    return absl::InvalidArgumentError(
+        absl::StrCat("rank ", rank, " of ", size, " in a site of ", place.size, " ranks"));
   }
   return std::pair(rank, channel);
 }

@@ -1,11 +1,11 @@
 // The wires of one site: TCP from rank 0 to each other rank. They carry commands (site_trainer.h),
 // and sums where there is no NCCL (loopback_group.h).
 //
-// The network of a site is trusted, as NCCL's is: a key keeps strangers and other sites out, nothing
-// is encrypted. Whoever listens beyond loopback does so on the site's own network.
+// The network of a site is trusted, as NCCL's is: a key keeps strangers and other sites out,
+// nothing is encrypted. Whoever listens beyond loopback does so on the site's own network.
 //
-// Thread rule: one thread at a time for each peer. Every wait has a deadline; a peer that misses it,
-// or whose connection fails, is dropped and stays dropped.
+// Thread rule: one thread at a time for each peer. Every wait has a deadline; a peer that misses
+// it, or whose connection fails, is dropped and stays dropped.
 #pragma once
 
 #include <cstdint>
@@ -26,8 +26,8 @@ inline constexpr size_t kSiteKeyBytes = 32;
 
 struct SitePlace {
   uint32_t rank = 0;
-  uint32_t size = 1;        // ranks of the site
-  std::string key;          // kSiteKeyBytes, the same for all ranks
+  uint32_t size = 1;  // ranks of the site
+  std::string key;    // kSiteKeyBytes, the same for all ranks
   Duration join_timeout = Seconds(60);
 };
 

@@ -110,11 +110,12 @@ class Site {
       });
     }
     Links links = *listener->Accept(Place(0, size), 2);
-    trainer_ = MakeSiteTrainer(std::make_unique<QuadraticTrainer>(),
-                               MakeLoopbackGroup(std::move(links[1]), deadline),
-                               std::move(links[0]),
-                               {.deadline = deadline, .first_step = deadline,
-                                .say = [this](const std::string& text) { said_ += text + "\n"; }});
+    trainer_ = MakeSiteTrainer(
+        std::make_unique<QuadraticTrainer>(), MakeLoopbackGroup(std::move(links[1]), deadline),
+        std::move(links[0]),
+        {.deadline = deadline, .first_step = deadline, .say = [this](const std::string& text) {
+           said_ += text + "\n";
+         }});
   }
   ~Site() {
     trainer_.reset();

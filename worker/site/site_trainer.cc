@@ -154,8 +154,7 @@ class SiteTrainer final : public Trainer {
     for (size_t i = 1; i < ranks.size(); ++i) {
       Tell(ranks[i], BackwardFrame(PartOf(input, i, ranks.size()), all_targets));
     }
-    const Answer own =
-        ComputeGradient(*own_, *group_, PartOf(input, 0, ranks.size()), all_targets);
+    const Answer own = ComputeGradient(*own_, *group_, PartOf(input, 0, ranks.size()), all_targets);
     if (own.failed) return absl::InternalError(own.reason);
     double loss = own.loss;
     bool summed = own.summed;
@@ -169,8 +168,8 @@ class SiteTrainer final : public Trainer {
       loss += answer.loss;
     }
     if (summed && Living().size() == ranks.size()) {
-      deadline_ = std::max({options_.deadline, kStuckFactor * Since(begin),
-                            first_done_ ? deadline_ : Duration(0)});
+      deadline_ = std::max(
+          {options_.deadline, kStuckFactor * Since(begin), first_done_ ? deadline_ : Duration(0)});
       first_done_ = true;
       return loss;
     }

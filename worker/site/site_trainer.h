@@ -1,6 +1,6 @@
 // A site: several trainers, one on each rank, that make every inner step together (data parallel)
-// and are one worker to everybody outside. Rank 0 holds the SiteTrainer, which tells the others what
-// to do; they run RunSiteRank.
+// and are one worker to everybody outside. Rank 0 holds the SiteTrainer, which tells the others
+// what to do; they run RunSiteRank.
 //
 // An inner step: rank 0 shares out the positions, each rank computes the gradient of its part, the
 // group adds the gradients up, and only when every rank has said that its sums are complete does
@@ -32,8 +32,8 @@ struct SiteOptions {
 };
 inline constexpr int kStuckFactor = 10;
 
-// `commands`: rank 0's link to all others. A rank that cannot compute a step is lost, too. Step fails
-// only when rank 0 itself cannot go on.
+// `commands`: rank 0's link to all others. A rank that cannot compute a step is lost, too. Step
+// fails only when rank 0 itself cannot go on.
 std::unique_ptr<Trainer> MakeSiteTrainer(std::unique_ptr<GradientTrainer> own,
                                          std::unique_ptr<DeviceGroup> group,
                                          std::unique_ptr<SiteLink> commands, SiteOptions options);
