@@ -61,7 +61,7 @@ case $preset in
   cuda)
     first_own_step=4
     if ! command -v nvcc >/dev/null && [[ ! -x /usr/local/cuda/bin/nvcc ]]; then
-      printf 'test.sh: the CUDA 13 toolkit (nvcc in PATH or /usr/local/cuda) and NCCL are needed\n' >&2
+      printf 'test.sh: needs the CUDA 13 toolkit (nvcc) and NCCL\n' >&2
       exit 1
     fi
     if [[ -e /proc/driver/nvidia/version ]]; then setup_options+=(--gpu); fi
