@@ -16,8 +16,8 @@ namespace longhaul {
 namespace {
 
 template <class T>
-auto Part(const CodedTensor& t, T&& values) {
-  return std::span(values).subspan(t.offset, t.elements);
+auto Part(const TensorSpan& t, T&& values) {
+  return std::span(values).subspan(t.offset, t.count);
 }
 
 double SquaresOf(std::span<const float> values) {
@@ -28,7 +28,7 @@ double SquaresOf(std::span<const float> values) {
 
 }  // namespace
 
-LearningExchange::LearningExchange(const LearningMethod& method, std::vector<CodedTensor> tensors,
+LearningExchange::LearningExchange(const LearningMethod& method, std::vector<TensorSpan> tensors,
                                    std::vector<float> initial)
     : method_(method),
       tensors_(std::move(tensors)),
@@ -41,7 +41,7 @@ LearningExchange::LearningExchange(const LearningMethod& method, std::vector<Cod
       reducer_residual_(parameters_.size()) {}
 
 absl::StatusOr<std::unique_ptr<LearningExchange>> LearningExchange::Make(
-    const LearningMethod& method, uint32_t workers, std::vector<CodedTensor> tensors,
+    const LearningMethod& method, uint32_t workers, std::vector<TensorSpan> tensors,
     std::vector<float> initial) {
   std::unique_ptr<LearningExchange> made(
       new LearningExchange(method, std::move(tensors), std::move(initial)));
@@ -84,8 +84,8 @@ absl::Status LearningExchange::Send(uint32_t worker, std::span<const float> loca
   return absl::OkStatus();
 }
 
-uint32_t LearningExchange::Mean(const CodedTensor& tensor, const std::vector<uint32_t>& list,
-                                std::span<float> mean) const {
+void LearningExchange::Mean(const TensorSpan& tensor, const std::vector<uint32_t>& list,
+                            std::span<float> mean) const {
   std::vector<SquaredSum> norms;
   for (uint32_t m : list) norms.push_back(SquaredNorm(Part(tensor, workers_[m].decoded)));
   const std::vector<uint32_t> equal(list.size(), 1);
@@ -103,20 +103,18 @@ uint32_t LearningExchange::Mean(const CodedTensor& tensor, const std::vector<uin
   } else {
     MeanFromSum(sum, weights.divisor, mean);
   }
-  return method_.restore_norm ? RestoringGain(norms, equal, SquaredNorm(mean)) : kGainOne;
+  if (method_.restore_norm) ApplyGain(RestoringGain(norms, equal, SquaredNorm(mean)), mean);
 }
 
 absl::StatusOr<LearningExchange::Aggregate> LearningExchange::Reduce(
     const std::vector<uint32_t>& list) const {
   const auto decay = static_cast<float>(method_.feedback_down);
   std::vector<float> mean(parameters_.size());
-  std::vector<uint32_t> gains;
-  for (const CodedTensor& t : tensors_) gains.push_back(Mean(t, list, Part(t, mean)));
+  for (const TensorSpan& t : tensors_) Mean(t, list, Part(t, mean));
   Aggregate out{std::vector<float>(mean.size()), reducer_residual_, {}};
   AddResidual(decay, out.residual, mean);
   ASSIGN_OR_RETURN(out.size, down_->Code(mean, out.decoded));
   if (decay >= 0) ResidualOf(mean, out.decoded, out.residual);
-  for (size_t i = 0; i < tensors_.size(); ++i) ApplyGain(gains[i], Part(tensors_[i], out.decoded));
   return out;
 }
 

@@ -28,7 +28,7 @@ class LearningExchange {
   // `initial` are the fragment's parameters at version 0, `tensors` its tensors.
   static absl::StatusOr<std::unique_ptr<LearningExchange>> Make(const LearningMethod& method,
                                                                 uint32_t workers,
-                                                                std::vector<CodedTensor> tensors,
+                                                                std::vector<TensorSpan> tensors,
                                                                 std::vector<float> initial);
 
   // Worker `worker` codes and sends what it has in `local`. InvalidArgument: not finite.
@@ -48,23 +48,23 @@ class LearningExchange {
     std::vector<float> residual, sent, decoded, delta;
   };
   struct Aggregate {
-    std::vector<float> decoded;  // with the gain
+    std::vector<float> decoded;
     std::vector<float> residual;
     CodedSize size;
   };
-  LearningExchange(const LearningMethod& method, std::vector<CodedTensor> tensors,
+  LearningExchange(const LearningMethod& method, std::vector<TensorSpan> tensors,
                    std::vector<float> initial);
 
   bool Included(uint32_t worker) const;
   std::vector<uint32_t> IncludeList() const;
-  // The mean of one tensor over `list`, and its gain.
-  uint32_t Mean(const CodedTensor& tensor, const std::vector<uint32_t>& list,
-                std::span<float> mean) const;
+  // The mean of one tensor over `list`, with its gain.
+  void Mean(const TensorSpan& tensor, const std::vector<uint32_t>& list,
+            std::span<float> mean) const;
   absl::StatusOr<Aggregate> Reduce(const std::vector<uint32_t>& list) const;
   void Count();
 
   const LearningMethod method_;
-  const std::vector<CodedTensor> tensors_;
+  const std::vector<TensorSpan> tensors_;
   std::unique_ptr<SpanCoder> up_, down_;
   std::vector<Worker> workers_;
   std::vector<float> parameters_, momentum_;  // current version

@@ -21,8 +21,9 @@ struct LearningTier {
   uint32_t steps;        // inner steps of the whole run
   uint32_t warmup_steps;
   uint64_t validation_windows;  // 0: all
+  uint32_t vocab = 256;         // bytes; else words (learning_text.h)
 };
-// "tiny" (for tests of the benchmark itself), "smoke", "bench"; NotFound names them.
+// "tiny" (for tests of the benchmark itself), "smoke", "bench", "words"; NotFound names them.
 absl::StatusOr<LearningTier> FindLearningTier(const std::string& name);
 
 enum class Exchange {
@@ -51,8 +52,14 @@ struct LearningMethod {
   std::string up = "float32", down = "float32";  // MakeSpanCoder
   double feedback_up = -1, feedback_down = -1;   // decay of the residual; negative: none
   Aggregation aggregation = Aggregation::kMean;
-  std::string moments;  // a coder: inner moments are averaged in every round, too; "": they are not
+  // Inner moments are averaged in every round, too: the coder, which of them ("all", "momentum":
+  // Muon's), and the share of the way to the mean that a worker goes. "": they are not averaged.
+  std::string moments;
+  std::string moments_of = "all";
+  double moments_share = 1;
   double inner_momentum = 0.95;  // Muon's
+  // Sequences per step grow linearly from (1 - growth) to (1 + growth) times the tier's.
+  double batch_growth = 0;
   bool norm_cap = false;
   bool restore_norm = false;
   OuterSchedule outer{.lr = 0.7};
@@ -60,11 +67,13 @@ struct LearningMethod {
   Exclusion exclusion = Exclusion::kNone;
 };
 
-// Every named method of a tier, baselines first; a name with its settings.
+// What the benchmark runs when nothing is asked for, baselines first; a name with its settings.
 const std::vector<LearningMethod>& LearningMethods();
-// "NAME" or "NAME:key=value:key=value...": a named method, changed. Keys are the members' names;
-// the result is called by the whole text. NotFound for a name or key that does not exist (with
-// those that do), InvalidArgument for a value that cannot be.
+// The presets of run files (cli/presets/), under their names.
+const std::vector<LearningMethod>& PresetMethods();
+// "NAME" or "NAME:key=value:key=value...": a named method or preset, changed. Keys are the members'
+// names; the result is called by the whole text. NotFound for a name or key that does not exist
+// (with those that do), InvalidArgument for a value that cannot be.
 absl::StatusOr<LearningMethod> ParseLearningMethod(const std::string& text);
 
 }  // namespace longhaul

@@ -6,6 +6,7 @@
 
 #include "absl/strings/str_cat.h"
 #include "bench/learning_exchange.h"
+#include "cli/run_inputs.h"
 #include "common/status_macros.h"
 #include "model/parameter_table.h"
 #include "sync/error_feedback.h"
@@ -19,25 +20,12 @@ namespace {
 
 constexpr uint32_t kMostRows = 32;  // of one forward pass
 constexpr uint32_t kFirstLosses = 5;
+constexpr int64_t kDeciles = 10;
 
 std::vector<TensorPlace> PlacesOf(const ParameterTable& table) {
   std::vector<TensorPlace> places;
   for (const Parameter& p : table.parameters) places.push_back({p.offset, p.elements, p.layer});
   return places;
-}
-
-// The table's tensors inside a fragment, in the fragment's own numbering.
-std::vector<CodedTensor> TensorsOf(const ParameterTable& table, const FragmentLayout& layout) {
-  std::vector<CodedTensor> tensors;
-  uint64_t at = 0;
-  for (const ParameterSpan& span : layout.spans) {
-    for (const Parameter& p : table.parameters) {
-      if (p.offset < span.offset || p.offset >= span.offset + span.count) continue;
-      tensors.push_back({at, p.elements, p.shape.size() == 2});
-      at += p.elements;
-    }
-  }
-  return tensors;
 }
 
 class Simulation {
@@ -62,6 +50,7 @@ class Simulation {
     } else {
       ASSIGN_OR_RETURN(outcome_.loss, ValidationLoss());
     }
+    if (tier_.vocab > 256) RETURN_IF_ERROR(LossByDecile());
     Finish();
     return outcome_;
   }
@@ -72,7 +61,8 @@ class Simulation {
   }
 
   absl::Status Start() {
-    ASSIGN_OR_RETURN(const LlamaShape shape, PresetShape(tier_.model));
+    ASSIGN_OR_RETURN(LlamaShape shape, PresetShape(tier_.model));
+    shape.vocab_size = tier_.vocab;
     table_ = MakeParameterTable(shape);
     RETURN_IF_ERROR(ChooseWorkers());
     RETURN_IF_ERROR(MakeTrainers(shape));
@@ -128,23 +118,28 @@ class Simulation {
       std::vector<float> part(layout.elements);
       Gather(layout, initial, 0, part);
       ASSIGN_OR_RETURN(auto exchange,
-                       LearningExchange::Make(method_, workers_, TensorsOf(table_, layout), part));
+                       LearningExchange::Make(method_, workers_, TensorsIn(table_, layout), part));
       exchanges_.push_back(std::move(exchange));
       in_flight_.push_back(false);
     }
     if (method_.moments.empty()) return absl::OkStatus();
     const uint64_t moments = trainers_[0]->MomentElements();
-    ASSIGN_OR_RETURN(moment_coder_, MakeSpanCoder(method_.moments, {{0, moments, true}}));
+    uint64_t momentum = 0;  // of the matrices, the last of the moments under muon
+    for (const Parameter& p : table_.parameters) {
+      if (p.parameter_class == ParameterClass::kMatrix) momentum += p.elements;
+    }
+    if (method_.moments_of == "momentum") {
+      if (method_.optimizer != "muon") return absl::InvalidArgumentError("only muon has momentum");
+      first_moment_ = moments - momentum;
+    }
+    ASSIGN_OR_RETURN(moment_coder_, MakeSpanCoder(method_.moments, {{0, moments - first_moment_}}));
     return absl::OkStatus();
   }
 
   absl::Status MakeGradientCoder() {
     if (!coded_gradients()) return absl::OkStatus();
-    std::vector<CodedTensor> tensors;
-    for (const Parameter& p : table_.parameters) {
-      tensors.push_back({p.offset, p.elements, p.shape.size() == 2});
-    }
-    ASSIGN_OR_RETURN(gradient_coder_, MakeSpanCoder(method_.up, std::move(tensors)));
+    const FragmentLayout whole = {{{0, table_.elements}}, table_.elements};
+    ASSIGN_OR_RETURN(gradient_coder_, MakeSpanCoder(method_.up, TensorsIn(table_, whole)));
     residuals_.assign(workers_, std::vector<float>(table_.elements));
     return absl::OkStatus();
   }
@@ -152,10 +147,16 @@ class Simulation {
   LearningRows Rows(uint32_t worker, uint32_t step) const {
     LearningRows rows;
     for (uint32_t s = 0; s < streams_; ++s) {
-      text_.AddWindows(seed_, uint64_t{worker} * streams_ + s, step, tier_.sequences, tier_.length,
+      text_.AddWindows(seed_, uint64_t{worker} * streams_ + s, step, Sequences(step), tier_.length,
                        rows);
     }
     return rows;
+  }
+
+  uint32_t Sequences(uint32_t step) const {
+    const double way = 2.0 * step / std::max(1u, tier_.steps - 1) - 1;  // from -1 to 1
+    const double sequences = tier_.sequences * (1 + method_.batch_growth * way);
+    return std::max(1u, static_cast<uint32_t>(std::lround(sequences)));
   }
 
   absl::Status Step(uint32_t t) {
@@ -212,20 +213,29 @@ class Simulation {
     return exchanges_[fragment]->Close();
   }
 
-  // Every worker goes on with the coded mean of the coded moments. They stay on the workers, so
-  // float64 is exact enough.
+  // Every worker replaces what it sent by the coded mean, or a share of it; what coding dropped
+  // stays with it. Moments stay on the workers, so float64 is exact enough.
   absl::Status AverageMoments() {
-    const uint64_t elements = trainers_[0]->MomentElements();
-    std::vector<float> own(elements), decoded(elements);
+    const uint64_t all = trainers_[0]->MomentElements(), elements = all - first_moment_;
+    std::vector<std::vector<float>> own(workers_, std::vector<float>(all));
+    std::vector<std::vector<float>> sent(workers_, std::vector<float>(elements));
     std::vector<double> sum(elements);
-    for (const auto& trainer : trainers_) {
-      trainer->GetMoments(own);
-      ASSIGN_OR_RETURN(moment_size_up_, moment_coder_->Code(own, decoded));
-      for (size_t i = 0; i < elements; ++i) sum[i] += decoded[i];
+    for (uint32_t m = 0; m < workers_; ++m) {
+      trainers_[m]->GetMoments(own[m]);
+      const auto averaged = std::span(own[m]).subspan(first_moment_);
+      ASSIGN_OR_RETURN(moment_size_up_, moment_coder_->Code(averaged, sent[m]));
+      for (size_t i = 0; i < elements; ++i) sum[i] += sent[m][i];
     }
-    for (size_t i = 0; i < elements; ++i) own[i] = static_cast<float>(sum[i] / workers_);
-    ASSIGN_OR_RETURN(moment_size_down_, moment_coder_->Code(own, decoded));
-    for (const auto& trainer : trainers_) trainer->SetMoments(decoded);
+    std::vector<float> mean(elements), decoded(elements);
+    for (size_t i = 0; i < elements; ++i) mean[i] = static_cast<float>(sum[i] / workers_);
+    ASSIGN_OR_RETURN(moment_size_down_, moment_coder_->Code(mean, decoded));
+    const auto share = static_cast<float>(method_.moments_share);
+    for (uint32_t m = 0; m < workers_; ++m) {
+      for (size_t i = 0; i < elements; ++i) {
+        own[m][first_moment_ + i] += share * (decoded[i] - sent[m][i]);
+      }
+      trainers_[m]->SetMoments(own[m]);
+    }
     return absl::OkStatus();
   }
 
@@ -243,15 +253,39 @@ class Simulation {
     in_flight_[fragment] = false;
   }
 
-  absl::StatusOr<double> ValidationLoss() {
+  std::vector<float> GlobalParameters() const {
     std::vector<float> values(table_.elements);
     trainers_[0]->GetParameters(0, values);
     for (size_t f = 0; f < exchanges_.size(); ++f) {
       Scatter(layouts_[f], exchanges_[f]->global(), 0, values);
     }
-    ASSIGN_OR_RETURN(const StepOutput out, trainers_[0]->EvaluateOnBatch(values, validation_.inputs,
-                                                                         validation_.targets));
+    return values;
+  }
+
+  absl::StatusOr<double> ValidationLoss() {
+    ASSIGN_OR_RETURN(
+        const StepOutput out,
+        trainers_[0]->EvaluateOnBatch(GlobalParameters(), validation_.inputs, validation_.targets));
     return out.loss;
+  }
+
+  absl::Status LossByDecile() {
+    const std::vector<float> values = GlobalParameters();
+    for (int64_t d = 0; d < kDeciles; ++d) {
+      std::vector<int64_t> targets = validation_.targets;
+      bool any = false;
+      for (int64_t& t : targets) {
+        const bool inside = t * kDeciles / tier_.vocab == d;
+        any = any || inside;
+        if (!inside) t = kIgnoredTarget;
+      }
+      outcome_.deciles.emplace_back();
+      if (!any) continue;
+      ASSIGN_OR_RETURN(const StepOutput out,
+                       trainers_[0]->EvaluateOnBatch(values, validation_.inputs, targets));
+      outcome_.deciles.back() = out.loss;
+    }
+    return absl::OkStatus();
   }
 
   // Data parallel without coding: float32 both ways in every step.
@@ -302,6 +336,7 @@ class Simulation {
   std::vector<std::vector<float>> residuals_;  // of coded gradients
   CodedSize gradient_size_;
   std::unique_ptr<SpanCoder> moment_coder_;      // null: moments are not averaged
+  uint64_t first_moment_ = 0;                    // of those that are averaged
   CodedSize moment_size_up_, moment_size_down_;  // of the latest round
   LearningOutcome outcome_;
 };

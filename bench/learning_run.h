@@ -7,6 +7,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <utility>
 #include <vector>
 
@@ -18,8 +19,10 @@
 namespace longhaul {
 
 struct LearningOutcome {
-  double loss =
-      0;  // of the global model on the validation part, nats per byte, after the last step
+  double loss = 0;  // of the global model on the validation part, nats per token, at the end
+  // The same for the targets of each tenth of the vocabulary, the most frequent tokens first; in
+  // tiers with words only. None where there is no such target.
+  std::vector<std::optional<double>> deciles;
   std::vector<std::pair<uint32_t, double>> curve;  // the same after other steps, on request
   std::vector<double> first_losses;                // of worker 0's first inner steps
   CodedSize up, down;                              // bits per parameter and inner step, one worker

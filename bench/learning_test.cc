@@ -61,7 +61,7 @@ TEST(ReferenceCoders, FollowTheIndependentImplementation) {
   std::fill(in.begin() + 1000, in.begin() + 1256, 0.0f);
   for (const CoderValues& c : kCoders) {
     SCOPED_TRACE(c.name);
-    const auto coder = MakeSpanCoder(c.name, {{0, in.size(), true}});
+    const auto coder = MakeSpanCoder(c.name, {{0, in.size()}});
     ASSERT_TRUE(coder.ok()) << coder.status();
     const auto size = (*coder)->Code(in, out);
     ASSERT_TRUE(size.ok()) << size.status();
@@ -93,6 +93,18 @@ TEST(LearningMethod, ChangesAreReadAndRefused) {
                           "muon:aggregation=median", "muon-2bit:mixing=0.5"}) {
     EXPECT_FALSE(ParseLearningMethod(bad).ok()) << bad;
   }
+}
+
+// The settings that cli/presets/ has in its files.
+TEST(LearningMethod, PresetsAreMethods) {
+  const auto standard = ParseLearningMethod("standard"), thin = ParseLearningMethod("thin");
+  ASSERT_TRUE(standard.ok() && thin.ok());
+  EXPECT_EQ(standard->up, "bit-budget:2");
+  EXPECT_EQ(standard->down, "bit-budget:4");
+  EXPECT_EQ(standard->inner_steps, 30u);
+  EXPECT_EQ(standard->feedback_down, 0.9);
+  EXPECT_TRUE(thin->restore_norm);
+  EXPECT_EQ(ParseLearningMethod("sparseloco")->aggregation, Aggregation::kContributorMean);
 }
 
 TEST(LearningMethod, NamesAreDifferent) {
@@ -157,7 +169,8 @@ TEST_F(LearningRun, EveryRuleHasAnEffect) {
   const double loss = Outcome("muon").loss;
   for (const char* change :
        {"restore_norm=true", "norm_cap=true", "momentum=0", "outer_warmup=2", "fragments=2",
-        "mixing=0.5", "workers=1", "moments=bf16", "inner_momentum=0.9"}) {
+        "mixing=0.5", "workers=1", "moments=bf16", "inner_momentum=0.9", "batch_growth=0.5",
+        "moments=bit-budget:1:moments_of=momentum", "moments=bf16:moments_share=0.5"}) {
     EXPECT_NE(Outcome(std::string("muon:") + change).loss, loss) << change;
   }
   EXPECT_EQ(Outcome("muon:outer_drop_from=100:outer_drop=0.5").loss, loss);
@@ -167,9 +180,11 @@ TEST_F(LearningRun, EveryRuleHasAnEffect) {
 }
 
 TEST_F(LearningRun, RefusesWhatCannotBeRun) {
-  for (const char* bad : {"muon:workers=3", "muon:workers=4", "muon:fragments=5:inner_steps=8",
-                          "muon:inner_steps=2:overlap_steps=2", "muon:up=no-such-codec",
-                          "muon:up=ref-topk:2", "muon:optimizer=sgd"}) {
+  for (const char* bad :
+       {"muon:workers=3", "muon:workers=4", "muon:fragments=5:inner_steps=8",
+        "muon:inner_steps=2:overlap_steps=2", "muon:up=no-such-codec", "muon:up=ref-topk:2",
+        "muon:optimizer=sgd", "muon:up=bit-budget", "muon:up=bit-budget:9", "muon:up=top-k:0.01",
+        "muon:up=int4:2", "diloco:moments=bf16:moments_of=momentum"}) {
     EXPECT_FALSE(Run(bad).ok()) << bad;
   }
 }

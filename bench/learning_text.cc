@@ -4,6 +4,7 @@
 #include <iterator>
 
 #include "absl/strings/str_cat.h"
+#include "bench/word_tokens.h"
 #include "cli/run_inputs.h"
 #include "common/rng.h"
 #include "common/status_macros.h"
@@ -36,10 +37,19 @@ absl::StatusOr<std::string> BuiltInText() {
 
 }  // namespace
 
-LearningText::LearningText(std::string name, std::string bytes)
-    : name_(std::move(name)), bytes_(std::move(bytes)), training_(bytes_.size() * 9 / 10) {}
+LearningText::LearningText(std::string name, const std::string& bytes, uint32_t vocab)
+    : name_(std::move(name)), training_(bytes.size() * 9 / 10) {
+  if (vocab > 256) {
+    WordTokens words = MakeWordTokens(bytes, training_, vocab);
+    name_ += absl::StrCat(" in ", vocab, " words");
+    tokens_ = std::move(words.ids);
+    training_ = words.training;
+  } else {
+    for (char c : bytes) tokens_.push_back(static_cast<unsigned char>(c));
+  }
+}
 
-absl::StatusOr<LearningText> LearningText::Load(const std::string& test_data) {
+absl::StatusOr<LearningText> LearningText::Load(const std::string& test_data, uint32_t vocab) {
   std::string name = "built-in text", bytes;
   if (!test_data.empty()) {
     name = "tiny Shakespeare";
@@ -52,13 +62,13 @@ absl::StatusOr<LearningText> LearningText::Load(const std::string& test_data) {
   if (bytes.size() < kMinBytes) {
     return absl::InvalidArgumentError(absl::StrCat(name, " has ", bytes.size(), " bytes only"));
   }
-  return LearningText(std::move(name), std::move(bytes));
+  return LearningText(std::move(name), bytes, vocab);
 }
 
 void LearningText::AddWindow(size_t start, uint32_t length, LearningRows& rows) const {
   for (size_t i = start; i < start + length; ++i) {
-    rows.inputs.push_back(static_cast<unsigned char>(bytes_[i]));
-    rows.targets.push_back(static_cast<unsigned char>(bytes_[i + 1]));
+    rows.inputs.push_back(tokens_[i]);
+    rows.targets.push_back(tokens_[i + 1]);
   }
 }
 
@@ -71,7 +81,7 @@ void LearningText::AddWindows(uint64_t seed, uint64_t worker, uint64_t step, uin
 }
 
 LearningRows LearningText::Validation(uint32_t length, uint64_t windows) const {
-  const uint64_t all = (bytes_.size() - training_ - 1) / length;
+  const uint64_t all = (tokens_.size() - training_ - 1) / length;
   if (windows == 0 || windows > all) windows = all;
   LearningRows rows;
   for (uint64_t i = 0; i < windows; ++i) {

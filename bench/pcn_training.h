@@ -1,4 +1,4 @@
-// What the predictive-coding suites share: folds of an image set, and training on them.
+// What the predictive-coding suites share: training on folds of an image set.
 //
 // Thread rule: one thread per object.
 #pragma once
@@ -12,33 +12,23 @@
 
 #include "bench/suite.h"
 #include "pcn/rules/adam.h"
-#include "pcn/rules/digits.h"
+#include "pcn/rules/image_task.h"
 #include "pcn/rules/rule.h"
 
 namespace longhaul {
+
+using pcn::Accuracy;
+using pcn::DrawBatch;
+using pcn::Fold;
+using pcn::kFolds;
+using pcn::MakeFold;
+using pcn::Subset;
 
 struct PcnPlan {
   bool quick = false;
   uint32_t threads = 2;
   std::string images;  // folder; empty: generated digits only
 };
-
-// Training and test images of one fold, as tensors.
-struct Fold {
-  at::Tensor train, test;    // (images, pixels)
-  at::Tensor train_targets;  // one-hot
-  std::vector<int64_t> train_labels, test_labels;
-};
-inline constexpr int64_t kFolds = 5;
-// Image i is in the test part of fold i mod kFolds.
-Fold MakeFold(const pcn::ImageSet& set, int64_t fold);
-// The same with these training images only.
-Fold Subset(const Fold& fold, const std::vector<int64_t>& images);
-
-// Batch number `step` of an endless, reshuffled stream over the training part.
-pcn::Batch DrawBatch(const Fold& fold, int64_t rows, uint64_t seed, uint64_t step);
-// Share of test images whose largest output is their label.
-double Accuracy(const pcn::Network& network, const pcn::Weights& weights, const Fold& fold);
 
 // Batches under one rule, on the fused path where it fits.
 class PcnTraining {
@@ -52,6 +42,7 @@ class PcnTraining {
     uint64_t updates = 0;  // weight updates that the schedule ends at; 0: constant rate
     uint32_t threads = 1;
     uint64_t seed = 1;
+    at::Tensor initial;  // parameters; undefined: the network's own
   };
   PcnTraining(const pcn::Network& network, const Options& options);
   ~PcnTraining();
@@ -86,6 +77,7 @@ Result PcnGate(Result result, Relation relation, double target);
 
 // ---- the suites ----
 std::vector<Result> RunPcnOracles(const PcnPlan& plan);
+std::vector<Result> PcnEnergyOracles();  // a part of them
 std::vector<Result> RunPcnAccuracy(const PcnPlan& plan);
 std::vector<Result> RunPcnRelay(const PcnPlan& plan);
 std::vector<Result> RunPcnDrift(const PcnPlan& plan);

@@ -202,7 +202,7 @@ double Half(In in, Out out) {
 
 class ReferenceCoder : public SpanCoder {
  public:
-  ReferenceCoder(std::vector<CodedTensor> tensors, Part matrix)
+  ReferenceCoder(std::vector<TensorSpan> tensors, Part matrix)
       : tensors_(std::move(tensors)), matrix_(std::move(matrix)) {}
 
   absl::StatusOr<CodedSize> Code(In in, Out decoded) const override {
@@ -210,16 +210,17 @@ class ReferenceCoder : public SpanCoder {
       return absl::InvalidArgumentError("a value is not finite");
     }
     CodedSize size;
-    for (const CodedTensor& t : tensors_) {
-      const In from = in.subspan(t.offset, t.elements);
-      const Out to = decoded.subspan(t.offset, t.elements);
-      size.payload_bits += t.matrix ? matrix_(from, to) : Half(from, to);
+    for (const TensorSpan& t : tensors_) {
+      const In from = in.subspan(t.offset, t.count);
+      const Out to = decoded.subspan(t.offset, t.count);
+      size.payload_bits +=
+          t.tensor_class == TensorClass::kVector ? Half(from, to) : matrix_(from, to);
     }
     return size;
   }
 
  private:
-  const std::vector<CodedTensor> tensors_;
+  const std::vector<TensorSpan> tensors_;
   const Part matrix_;
 };
 
@@ -237,7 +238,7 @@ std::optional<double> Parameter(const std::string& text, const std::string& name
 }  // namespace
 
 absl::StatusOr<std::unique_ptr<SpanCoder>> MakeReferenceCoder(const std::string& name,
-                                                              std::vector<CodedTensor> tensors) {
+                                                              std::vector<TensorSpan> tensors) {
   const auto made = [&](Part part) {
     return std::make_unique<ReferenceCoder>(std::move(tensors), std::move(part));
   };

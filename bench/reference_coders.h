@@ -22,6 +22,6 @@ namespace longhaul {
 
 // NotFound for an unknown name, InvalidArgument for a parameter out of range.
 absl::StatusOr<std::unique_ptr<SpanCoder>> MakeReferenceCoder(const std::string& name,
-                                                              std::vector<CodedTensor> tensors);
+                                                              std::vector<TensorSpan> tensors);
 
 }  // namespace longhaul

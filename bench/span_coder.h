@@ -11,15 +11,9 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "compression/codec.h"
 
 namespace longhaul {
-
-// A tensor in the fragment's own numbering; tensors are in order and without gaps.
-struct CodedTensor {
-  uint64_t offset = 0;
-  uint64_t elements = 0;
-  bool matrix = true;  // else one-dimensional
-};
 
 struct CodedSize {
   double payload_bits = 0;
@@ -36,9 +30,11 @@ class SpanCoder {
                                          std::span<float> decoded) const = 0;
 };
 
-// `name` is a codec of compression/ ("float32", "bf16", "int8", "int4", "int2"): the fragment in
-// chunks, as it travels. Or one of bench/reference_coders.h. NotFound for anything else.
+// `name` is a codec of compression/, with its budget if it has one ("int8", "bit-budget:2",
+// "top-k:0.15"): the fragment is planned and coded in chunks, as it travels. Or one of
+// bench/reference_coders.h. `tensors` cover the fragment in order and without gaps. NotFound for
+// another name, InvalidArgument for a budget out of range.
 absl::StatusOr<std::unique_ptr<SpanCoder>> MakeSpanCoder(const std::string& name,
-                                                         std::vector<CodedTensor> tensors);
+                                                         std::vector<TensorSpan> tensors);
 
 }  // namespace longhaul

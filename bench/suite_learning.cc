@@ -33,7 +33,7 @@ constexpr char kMuon[] = "dp-muon";
 struct Arguments {
   std::string tier = "smoke";
   std::vector<std::string> methods;
-  uint32_t seeds = 1;
+  uint32_t seeds = 1, first_seed = 1;
   uint32_t threads = std::max(1u, std::thread::hardware_concurrency());
   std::string plot_file;
 };
@@ -92,7 +92,7 @@ constexpr double kComputedParameters = 1e9, kComputedStepSeconds = 1.0;
 struct Summary {
   LearningMethod method;
   std::vector<double> losses;  // by seed
-  LearningOutcome first;       // of seed 1: bits and health
+  LearningOutcome first;       // of the first seed: bits and health
   bool same_state = true;
 };
 
@@ -158,7 +158,7 @@ class LearningSuite {
 
   absl::Status RunAll() {
     ASSIGN_OR_RETURN(tier_, FindLearningTier(args_.tier));
-    ASSIGN_OR_RETURN(const LearningText text, LearningText::Load(bench_.test_data));
+    ASSIGN_OR_RETURN(const LearningText text, LearningText::Load(bench_.test_data, tier_.vocab));
     text_name_ = text.name();
     std::vector<std::string> names = args_.methods;
     if (names.empty() && bench_.quick) names = QuickMethods();
@@ -180,7 +180,7 @@ class LearningSuite {
     const auto work = [&] {
       for (size_t i; (i = next++) < summaries_.size() * args_.seeds;) {
         Summary& s = summaries_[i % summaries_.size()];
-        const uint64_t seed = i / summaries_.size() + 1;
+        const uint64_t seed = i / summaries_.size() + args_.first_seed;
         const auto start = std::chrono::steady_clock::now();
         const auto outcome = RunLearning({tier_, s.method, seed}, text);
         const std::chrono::duration<double> took = std::chrono::steady_clock::now() - start;
@@ -194,9 +194,9 @@ class LearningSuite {
         }
         std::fprintf(stderr, "%-28s seed %d  %.4f  %.0f s\n", s.method.name.c_str(),
                      static_cast<int>(seed), outcome->loss, took.count());
-        s.losses[seed - 1] = outcome->loss;
+        s.losses[seed - args_.first_seed] = outcome->loss;
         s.same_state = s.same_state && outcome->same_state;
-        if (seed == 1) s.first = *outcome;
+        if (seed == args_.first_seed) s.first = *outcome;
       }
     };
     std::vector<std::thread> threads;
@@ -264,6 +264,9 @@ class LearningSuite {
       measure(absl::StrCat("computed time training, ", link.name), "share",
               ComputedShare(s, tier_, link));
     }
+    for (size_t d = 0; d < s.first.deciles.size(); ++d) {
+      if (s.first.deciles[d]) measure(absl::StrCat("decile ", d + 1), "nats", *s.first.deciles[d]);
+    }
     if (s.method.exchange != Exchange::kRounds) return;
     measure("cosine", "", s.first.cosine);
     measure("residual", "of the pseudo-gradient", s.first.residual);
@@ -313,8 +316,10 @@ class LearningSuite {
   }
 
   void PrintTable() const {
-    std::printf("%s tier, %s, %u seeds; bits per parameter and inner step, headers included\n",
-                tier_.name.c_str(), text_name_.c_str(), args_.seeds);
+    std::printf(
+        "%s tier, %s, seeds %u to %u; bits per parameter and inner step, headers included\n",
+        tier_.name.c_str(), text_name_.c_str(), args_.first_seed,
+        args_.first_seed + args_.seeds - 1);
     TextTable table(
         {"method", "loss", "bits up", "bits down", "% dp-adamw", "% dp-muon", "cosine", "residual"},
         {Align::kLeft, Align::kRight, Align::kRight, Align::kRight, Align::kRight, Align::kRight,
@@ -329,7 +334,28 @@ class LearningSuite {
     }
     std::printf("%s* ideal entropies, no headers: a reference coder that writes no bytes\n\n",
                 table.ToString().c_str());
+    if (tier_.vocab > 256) PrintDeciles();
     PrintComputed();
+  }
+
+  void PrintDeciles() const {
+    std::printf("Loss by tenth of the vocabulary, most frequent tokens first, seed %u\n",
+                args_.first_seed);
+    std::vector<std::string> header = {"method"};
+    std::vector<Align> align = {Align::kLeft};
+    for (int d = 1; d <= 10; ++d) {
+      header.push_back(std::to_string(d));
+      align.push_back(Align::kRight);
+    }
+    TextTable table(header, align);
+    for (const Summary& s : summaries_) {
+      std::vector<std::string> row = {s.method.name};
+      for (const std::optional<double>& loss : s.first.deciles) {
+        row.push_back(loss ? absl::StrFormat("%.3f", *loss) : "-");
+      }
+      table.AddRow(row);
+    }
+    std::printf("%s\n", table.ToString().c_str());
   }
 
   void PrintComputed() const {
@@ -382,13 +408,15 @@ class LearningSuite {
 void AddLearning(CLI::App& app, Bench& bench) {
   auto args = std::make_shared<Arguments>();
   CLI::App* suite = AddSuite(app, bench, "learning", "loss of every method against its bytes");
-  suite->add_option("--tier", args->tier, "tiny, smoke or bench")->capture_default_str();
+  suite->add_option("--tier", args->tier, "tiny, smoke, bench or words")->capture_default_str();
   suite
       ->add_option("--methods", args->methods,
                    "names, each with changes if wanted: muon,muon:momentum=0.3:outer_lr=1")
       ->delimiter(',');
-  suite->add_option("--seeds", args->seeds, "run each method with seeds 1 to this")
+  suite->add_option("--seeds", args->seeds, "run each method with so many seeds")
       ->check(CLI::Range(1u, kMostSeeds))
+      ->capture_default_str();
+  suite->add_option("--first-seed", args->first_seed, "from this one on; tune on others")
       ->capture_default_str();
   suite->add_option("--threads", args->threads, "runs at the same time")
       ->check(CLI::Range(1u, 256u))

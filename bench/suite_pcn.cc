@@ -8,6 +8,17 @@
 
 namespace longhaul {
 
+namespace {
+
+// So few batches as in a quick run judge nothing; gates stay.
+void DropGoals(std::vector<Result>& results) {
+  for (Result& result : results) {
+    if (result.kind == ResultKind::kGoal) result.kind = ResultKind::kMeasure;
+  }
+}
+
+}  // namespace
+
 void AddPcn(CLI::App& app, Bench& bench) {
   using Suite = std::vector<Result> (*)(const PcnPlan&);
   static const std::map<std::string, Suite> kSuites = {{"oracles", RunPcnOracles},
@@ -30,7 +41,9 @@ void AddPcn(CLI::App& app, Bench& bench) {
   suite->callback([plan, name, &bench] {
     bench.run = [plan, name, &bench] {
       plan->quick = bench.quick;
-      return kSuites.at(*name)(*plan);
+      std::vector<Result> results = kSuites.at(*name)(*plan);
+      if (bench.quick && *name != "speed") DropGoals(results);
+      return results;
     };
   });
 }

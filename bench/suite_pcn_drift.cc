@@ -9,10 +9,10 @@
 #include <memory>
 
 #include "absl/strings/str_cat.h"
-#include "bench/pcn_images.h"
 #include "bench/pcn_training.h"
 #include "common/rng.h"
 #include "pcn/rules/builders.h"
+#include "pcn/rules/image_files.h"
 
 namespace longhaul {
 namespace {
@@ -132,7 +132,7 @@ class DriftSuite {
 
 std::vector<Result> RunPcnDrift(const PcnPlan& plan) {
   at::set_num_threads(1);
-  const absl::StatusOr<pcn::ImageSet> digits = LoadIdxDigits(plan.images);
+  const absl::StatusOr<pcn::ImageSet> digits = pcn::LoadIdxDigits(plan.images);
   const bool real = digits.ok() && !plan.quick;
   const DriftSuite suite(plan, real ? *digits : pcn::GeneratedDigits(plan.quick ? 1000 : 10000, 1));
   const std::vector<uint64_t> periods =

@@ -1,4 +1,5 @@
-// The equalities that everything else rests on, measured; pcn/rules has them all as tests.
+// The equalities that everything else rests on, measured; pcn/rules has them all as tests, A11 (a
+// faulty mailbox) only there.
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/linalg_vector_norm.h>
@@ -142,6 +143,7 @@ std::vector<Result> RunPcnOracles(const PcnPlan&) {
       error("a4_fixed_predictions_error", FixedPredictionError(c), 1e-12, "depth - 1 sweeps"),
       error("a5_first_epc_step_error", FirstErrorStepError(c), 1e-12, "-rate x backprop"),
       error("a6_first_arrival_error", ArrivalError(c, 0.1), 1e-10, "credit / rate^k")};
+  for (Result& result : PcnEnergyOracles()) results.push_back(std::move(result));
   const at::Tensor one = RelayWeights(1);
   double different = 0;
   for (size_t blocks : {2, 4, 8}) different += RelayWeights(blocks).equal(one) ? 0 : 1;

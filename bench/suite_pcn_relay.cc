@@ -5,10 +5,10 @@
 #include <limits>
 
 #include "absl/strings/str_cat.h"
-#include "bench/pcn_images.h"
 #include "bench/pcn_training.h"
 #include "common/check.h"
 #include "pcn/rules/builders.h"
+#include "pcn/rules/image_files.h"
 #include "pcn/rules/relay_world.h"
 
 namespace longhaul {
@@ -153,7 +153,7 @@ Result BytesGate() {
 std::vector<Result> RunPcnRelay(const PcnPlan& plan) {
   at::set_num_threads(static_cast<int>(plan.threads));
   std::vector<Result> results = {BytesGate()};
-  const absl::StatusOr<pcn::ImageSet> digits = LoadIdxDigits(plan.images);
+  const absl::StatusOr<pcn::ImageSet> digits = pcn::LoadIdxDigits(plan.images);
   const pcn::ImageSet generated = pcn::GeneratedDigits(plan.quick ? 1000 : 10000, 1);
   if (plan.quick || !digits.ok()) {
     JudgeSet(RelaySuite(plan, "generated_digits", generated), results);
@@ -161,7 +161,7 @@ std::vector<Result> RunPcnRelay(const PcnPlan& plan) {
   }
   JudgeSet(RelaySuite(plan, "digits", *digits), results);
   ChooseG(RelaySuite(plan, "generated_digits", generated), results);
-  if (const auto cifar = LoadGrayCifar(plan.images); cifar.ok()) {
+  if (const auto cifar = pcn::LoadGrayCifar(plan.images); cifar.ok()) {
     JudgeSet(RelaySuite(plan, "cifar_gray", *cifar), results);
   }
   return results;

@@ -9,6 +9,7 @@
 #include "bench/suite.h"
 #include "common/rng.h"
 #include "sharding/plan/fleet_plan.h"
+#include "sharding/plan/shares.h"
 
 namespace longhaul {
 namespace {
@@ -91,6 +92,23 @@ void BenchSteps(size_t n, std::vector<Result>& results) {
   results.push_back(Make("p1_time", s * 1e3, "ms"));
   results.push_back(
       Make("p1_against_equal_steps", plan.tokens_per_s / UniformRate(workers, 60, 1), "x"));
+}
+
+void BenchShares(size_t n, double most_ms, std::vector<Result>& results) {
+  Rng rng(n);
+  std::vector<SharePeer> peers;
+  for (size_t i = 0; i < n; ++i) {
+    const double up = 1.25e6 * Spread(rng, 20);
+    peers.push_back({.up_bytes_per_s = up, .down_bytes_per_s = up * Spread(rng, 10)});
+  }
+  const SharePayload payload{1e8, 2e8};
+  SharePlan plan;
+  const double s = BestCpuSeconds(3, [&] { plan = PlanShares(peers, payload); });
+  const std::string suffix = absl::StrCat("_", n);
+  results.push_back(Goal("p2_time" + suffix, s * 1e3, "ms", Relation::kAtMost, most_ms));
+  const std::vector<double> equal(n, 1 / static_cast<double>(n));
+  results.push_back(
+      Make("p2_equal_shares" + suffix, SharesSeconds(peers, payload, equal) / plan.seconds, "x"));
 }
 
 void BenchFragments(const std::vector<size_t>& sizes, std::vector<Result>& results) {
@@ -181,6 +199,8 @@ std::vector<Result> RunPlans(const Bench& bench) {
   std::vector<Result> results;
   const bool quick = bench.quick;
   BenchSteps(quick ? 500 : 10'000, results);
+  BenchShares(quick ? 500 : 10'000, 5, results);
+  if (!quick) BenchShares(1'000'000, 500, results);
   BenchFragments(quick ? std::vector<size_t>{100} : std::vector<size_t>{100, 1000, 10'000},
                  results);
   BenchQuorum(quick ? 20 : 200, results);

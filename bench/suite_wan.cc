@@ -52,8 +52,9 @@ double Least(const std::vector<double>& values) {
 }
 
 std::string Describe(const ExchangeResult& r) {
-  return absl::StrFormat("%s, %u stripes, credit %.1f MiB, %.2f core-s per Gbit",
-                         r.congestion_control, r.stripes,
+  const auto [least, most] = std::minmax_element(r.seconds.begin(), r.seconds.end());
+  return absl::StrFormat("%.3f to %.3f s, %s, %u stripes, credit %.1f MiB, %.2f core-s per Gbit",
+                         *least, *most, r.congestion_control, r.stripes,
                          static_cast<double>(r.window_bytes) / kMiB, r.cpu_s_per_gbit);
 }
 
@@ -315,13 +316,23 @@ absl::StatusOr<Numbers> RunExperiment(const Experiment& experiment, const std::s
   return out;
 }
 
-std::vector<Result> RunWan(const Bench& bench, const std::string& suite) {
+// Whether any row's name begins with `prefix`.
+bool Wanted(const Experiment& experiment, const std::string& prefix) {
+  return std::any_of(experiment.rows.begin(), experiment.rows.end(),
+                     [&](const Row& row) { return row.name.rfind(prefix, 0) == 0; });
+}
+
+std::vector<Result> RunWan(const Bench& bench, const std::string& suite, const std::string& only) {
   std::string folder = std::filesystem::temp_directory_path().string() + "/longhaul-bench-XXXXXX";
   if (!::mkdtemp(folder.data())) return {};
   const auto experiments = bench.quick ? Quick() : suite == "grid" ? Grid() : Core();
   std::vector<Result> results;
   for (const Experiment& experiment : experiments) {
-    const auto numbers = RunExperiment(experiment, bench.program_folder, folder);
+    if (!Wanted(experiment, only)) continue;
+    // A folder of its own: names of files and of gloo's meeting place come again in every lab.
+    const std::string own = absl::StrCat(folder, "/", results.size());
+    std::filesystem::create_directories(own);
+    const auto numbers = RunExperiment(experiment, bench.program_folder, own);
     for (const Row& row : experiment.rows) {
       Result result{"wan",      row.name,     std::nullopt, row.unit,
                     row.target, row.relation, row.kind,     ""};
@@ -370,7 +381,9 @@ void AddWan(CLI::App& app, Bench& bench) {
   wan->add_option("--suite", *suite, "core or grid (rates over round trip and loss)")
       ->check(CLI::IsMember({"core", "grid"}))
       ->capture_default_str();
-  wan->callback([suite, &bench] { bench.run = [suite, &bench] { return RunWan(bench, *suite); }; });
+  auto only = std::make_shared<std::string>();
+  wan->add_option("--only", *only, "experiments with a row that begins like this");
+  wan->callback([=, &bench] { bench.run = [=, &bench] { return RunWan(bench, *suite, *only); }; });
 }
 
 void AddWanPeer(CLI::App& app, Bench& bench) {

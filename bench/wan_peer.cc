@@ -27,6 +27,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr uint16_t kPort = 5700;  // of a network of our own
 constexpr Duration kTick = Milliseconds(2);
+constexpr uint64_t kLeastWindow = 512 * 1024;
 constexpr Duration kLookEvery = Milliseconds(50);
 constexpr Duration kGiveUp = Seconds(120);       // without progress
 constexpr Duration kLinger = Milliseconds(500);  // for the last results of others
@@ -378,7 +379,7 @@ class Peer {
   std::map<uint32_t, Sum> sums_;
   uint32_t reduced_ = 0;
   std::vector<Event> early_;  // of the next round
-  LinkEstimate estimate_;
+  LinkEstimate estimate_{{.least_window_bytes = std::max(kLeastWindow, 4 * o_.chunk_bytes)}};
   Clock::time_point progress_;
   Clock::time_point next_look_;
   std::unique_ptr<RouterServer> server_;  // last: stops first

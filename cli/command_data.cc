@@ -16,6 +16,7 @@
 #include "data/data_set.h"
 #include "data/http_source.h"
 #include "data/prepare.h"
+#include "data/verified_blobs.h"
 
 namespace longhaul {
 namespace {

@@ -1,4 +1,7 @@
-// longhaul pcn doctor: hands over to longhaul-worker, which has LibTorch.
+// longhaul pcn: doctor hands over to longhaul-worker, which has LibTorch; relay is in a file of its
+// own.
+#include "cli/command_pcn.h"
+
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
@@ -6,7 +9,6 @@
 #include <cstdio>
 #include <cstring>
 
-#include "cli/commands.h"
 #include "cli/exit_codes.h"
 
 namespace longhaul {
@@ -35,6 +37,7 @@ void AddPcn(CLI::App& app, Command& command) {
       "doctor", "Does credit reach every layer, and is it good? (options: pcn doctor --help)");
   doctor->set_help_flag();  // --help is the other program's
   doctor->prefix_command();
+  AddPcnRelay(*pcn, command);
   doctor->callback([doctor, &command] {
     command.run = [doctor, &command] { return HandOver(command, doctor->remaining()); };
   });

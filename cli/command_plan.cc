@@ -33,14 +33,16 @@ struct Arguments {
   bool recommend = false;
 };
 
-// A whole contribution in this codec.
-absl::StatusOr<double> CodedBytes(const std::string& codec_name, uint64_t parameters) {
-  const auto id = CodecByName(codec_name);
-  if (!id) return absl::InvalidArgumentError("no codec " + codec_name);
-  const Codec& codec = *FindCodec(*id);
+// A whole contribution in this codec. One that keeps to a budget of bits takes about that.
+absl::StatusOr<double> CodedBytes(const std::string& codec_name, double bits, uint64_t parameters) {
+  const auto spec = CodecSpecByName(codec_name, bits);
+  if (!spec) return absl::InvalidArgumentError("no codec " + codec_name);
+  const std::unique_ptr<const Codec> codec = MakeCodec(*spec);
+  if (!codec) return absl::InvalidArgumentError("no codec " + codec_name + " of these bits");
+  if (!codec->fixed_size()) return bits / 8 * static_cast<double>(parameters);
   double bytes = 0;
   for (uint64_t at = 0; at < parameters; at += kChunkElements) {
-    bytes += static_cast<double>(codec.EncodedBytes(std::min(kChunkElements, parameters - at)));
+    bytes += static_cast<double>(codec->EncodedBytes(std::min(kChunkElements, parameters - at)));
   }
   return bytes;
 }
@@ -67,13 +69,15 @@ absl::StatusOr<FleetRun> RunOf(const RunConfig& config, const FleetFile& fleet) 
   const LlamaShape shape = ShapeOf(config);
   FleetRun run;
   run.memory = MemoryOf(config, shape);
-  ASSIGN_OR_RETURN(run.up_bytes, CodedBytes(config.sync.codec, run.memory.parameters));
-  ASSIGN_OR_RETURN(run.down_bytes, CodedBytes(config.sync.codec_down, run.memory.parameters));
+  ASSIGN_OR_RETURN(run.up_bytes,
+                   CodedBytes(config.sync.codec, config.sync.bits, run.memory.parameters));
+  ASSIGN_OR_RETURN(run.down_bytes, CodedBytes(config.sync.codec_down, config.sync.bits_down,
+                                              run.memory.parameters));
   run.memory.coded_bytes = static_cast<uint64_t>(std::max(run.up_bytes, run.down_bytes));
   run.batch_sequences =
       uint64_t{config.train.per_device_train_batch_size} * config.train.gradient_accumulation_steps;
-  run.inner_steps = config.sync.inner_steps;
-  run.max_steps = static_cast<uint64_t>(fleet.max_steps_factor * config.sync.inner_steps);
+  run.inner_steps = StepsPerRound(config);
+  run.max_steps = static_cast<uint64_t>(fleet.max_steps_factor * StepsPerRound(config));
   run.overlap = fleet.overlap >= 0 ? fleet.overlap == 1 : config.sync.overlap_steps > 0;
   run.hub_up_bytes_per_s = fleet.hub_up_bytes_per_s;
   run.hub_down_bytes_per_s = fleet.hub_down_bytes_per_s;
@@ -100,6 +104,8 @@ absl::StatusOr<Planned> Plan(const std::string& run_file, const std::string& fle
   ASSIGN_OR_RETURN(p.fleet, ParseFleetFile(text, fleet_file));
   ConfigOverrides overrides{CollectEnvironment(environment), p.fleet.sets};
   overrides.sets.insert(overrides.sets.end(), sets.begin(), sets.end());
+  if (run_file.empty())  // a plan without a run is about no data
+    overrides.sets.insert(overrides.sets.begin(), "data.train=wheel");
   ASSIGN_OR_RETURN(LoadedConfig loaded, LoadRunConfig(run_file, overrides));
   RunConfig& config = loaded.config;
   RETURN_IF_ERROR(ResolveModel(config));

@@ -14,7 +14,7 @@ namespace {
 
 using nlohmann::ordered_json;
 
-constexpr size_t kTableWorkers = 40;
+constexpr size_t kTableRows = 40;  // workers in a row that have the same plan share one
 
 std::string Seconds3(double s) { return absl::StrFormat("%.3g s", s); }
 std::string Ratio(double r) { return absl::StrFormat("%.4f", r); }
@@ -72,23 +72,48 @@ std::string Quality(const PlanContext& c, const FleetPlan& plan) {
 
 }  // namespace
 
+namespace {
+
+// All but the name.
+std::vector<std::string> Cells(const FleetRun& run, const WorkerPlan& w) {
+  const std::string limit = LimitName(w.limit);
+  return {std::to_string(w.steps),
+          std::to_string(w.micro_batch),
+          HumanBytes(w.memory.total()),
+          absl::StrCat(w.share.size(), "/", run.fragments.fragments),
+          Seconds3(w.compute_s),
+          Seconds3(w.up_s),
+          Seconds3(w.down_s),
+          Seconds3(w.idle_s),
+          w.steps > 0 ? limit : "not admitted: " + limit};
+}
+
+}  // namespace
+
 std::string PlanTable(const PlanContext& context, const std::vector<FleetWorker>& workers,
                       const FleetRun& run, const FleetPlan& plan) {
   TextTable table(
       {"worker", "steps", "micro", "memory", "fragments", "train", "up", "down", "idle", "limit"},
       {Align::kLeft, Align::kRight, Align::kRight, Align::kRight, Align::kRight, Align::kRight,
        Align::kRight, Align::kRight, Align::kRight, Align::kLeft});
-  for (size_t i = 0; i < std::min(workers.size(), kTableWorkers); ++i) {
-    const WorkerPlan& w = plan.workers[i];
-    table.AddRow({PrintableText(workers[i].name, true), std::to_string(w.steps),
-                  std::to_string(w.micro_batch), HumanBytes(w.memory.total()),
-                  absl::StrCat(w.share.size(), "/", run.fragments.fragments), Seconds3(w.compute_s),
-                  Seconds3(w.up_s), Seconds3(w.down_s), Seconds3(w.idle_s), LimitName(w.limit)});
+  size_t shown = 0;
+  for (size_t rows = 0; shown < workers.size() && rows < kTableRows; ++rows) {
+    const std::vector<std::string> cells = Cells(run, plan.workers[shown]);
+    size_t end = shown + 1;  // of those with the same plan
+    while (end < workers.size() && Cells(run, plan.workers[end]) == cells) ++end;
+    std::string name = PrintableText(workers[shown].name, true);
+    if (end - shown > 1) {
+      absl::StrAppend(&name, " to ", PrintableText(workers[end - 1].name, true), " (", end - shown,
+                      ")");
+    }
+    std::vector<std::string> row{std::move(name)};
+    row.insert(row.end(), cells.begin(), cells.end());
+    table.AddRow(std::move(row));
+    shown = end;
   }
   std::string out = Summary(context, run, plan) + "\n" + table.ToString();
-  if (workers.size() > kTableWorkers) {
-    absl::StrAppend(&out, "and ", workers.size() - kTableWorkers, " more (--json has them all)\n");
-  }
+  if (shown < workers.size())
+    absl::StrAppend(&out, "and ", workers.size() - shown, " more (--json has them all)\n");
   return out + "\n" + Quality(context, plan);
 }
 

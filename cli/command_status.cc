@@ -12,11 +12,13 @@
 #include "cli/commands.h"
 #include "cli/coverage_text.h"
 #include "cli/exit_codes.h"
+#include "cli/run_inputs.h"
 #include "common/status_macros.h"
 #include "common/storage.h"
 #include "coordinator/coverage.h"
 #include "coordinator/human.h"
 #include "coordinator/run_folder.h"
+#include "proto/codec.h"
 
 namespace longhaul {
 namespace {
@@ -62,6 +64,9 @@ absl::StatusOr<std::string> StatusOfFolder(const std::string& folder) {
   ASSIGN_OR_RETURN(std::unique_ptr<Storage> storage, OpenFileStorage(folder));
   ASSIGN_OR_RETURN(const State state, ReadRunState(*storage));
   ASSIGN_OR_RETURN(RunStatus status, StatusOf(state));
+  ASSIGN_OR_RETURN(const RunConfig config, DecodeRunConfig(AsBytes(state.run_config)));
+  if (const auto data = ReadRunManifest(config, folder); data.ok())
+    status.coverage.domains = DomainCoverageOf(state, **data);
   status.reason += std::string(status.reason.empty() ? "" : "; ") + "no coordinator is running";
   return ToJson(status);
 }

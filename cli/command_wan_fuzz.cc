@@ -14,6 +14,7 @@
 #include "cli/progress.h"
 #include "cli/signals.h"
 #include "wan/sim/fuzz.h"
+#include "wan/sim/goodput.h"
 
 namespace longhaul {
 namespace {
@@ -25,6 +26,8 @@ struct FuzzArguments {
   uint64_t first = 1;
   uint32_t processes = 2;
   std::string json;
+  bool policy = false;
+  bool goodput = false;
 };
 
 struct RerunArguments {
@@ -53,6 +56,25 @@ std::string ProgressText(const sim::FuzzSummary& s, uint64_t seeds, Duration ela
   return text;
 }
 
+double Percent(uint64_t part, uint64_t whole) {
+  return whole == 0 ? 0.0 : 100.0 * static_cast<double>(part) / static_cast<double>(whole);
+}
+
+// Shares of the data, on the same histories.
+template <class Sums>
+ordered_json PoliciesJson(const Sums& s) {
+  const sim::PolicyShares& p = s.policies;
+  ordered_json json;
+  json["positions"] = p.handed_out;
+  json["longhaul"] = {{"lost_percent", Percent(s.lost, s.committed)},
+                      {"twice_percent", Percent(s.twice, s.committed)}};
+  json["advance_the_index_anyway"] = {{"lost_percent", Percent(p.lost, p.handed_out)},
+                                      {"twice_percent", 0.0}};
+  json["requeue_and_apply_late_arrivals"] = {{"lost_percent", 0.0},
+                                             {"twice_percent", Percent(p.twice, p.applied)}};
+  return json;
+}
+
 ordered_json ToJson(const sim::FuzzSummary& s, const FuzzArguments& args, double wall_s) {
   ordered_json json;
   json["seeds"] = s.seeds;
@@ -71,6 +93,7 @@ ordered_json ToJson(const sim::FuzzSummary& s, const FuzzArguments& args, double
   json["leases"] = s.leases;
   json["lost"] = s.lost;
   json["twice"] = s.twice;
+  if (args.policy) json["policies"] = PoliciesJson(s);
   char hash[20];
   std::snprintf(hash, sizeof hash, "%016llx", static_cast<unsigned long long>(s.trace_hash));
   json["trace_hash"] = hash;
@@ -91,6 +114,38 @@ void ShowFailures(const sim::FuzzSummary& s, ordered_json& json) {
   }
 }
 
+// False: it could not be written.
+bool Show(const ordered_json& json, const std::string& path) {
+  if (path.empty()) {
+    std::printf("%s\n", json.dump(2).c_str());
+  } else if (std::ofstream file(path); !(file << json.dump(2) << "\n")) {
+    std::fprintf(stderr, "longhaul: %s cannot be written\n", path.c_str());
+    return false;
+  }
+  return true;
+}
+
+int Goodput(const FuzzArguments& args) {
+  const sim::GoodputOptions options{.seed = args.first};
+  const sim::Goodput g = sim::MeasureGoodput(options);
+  const size_t violations = g.healthy.violations.size() + g.failing.violations.size();
+  ordered_json json;
+  json["workers"] = options.workers;
+  json["failing_percent_per_round"] = options.failing_per_mille / 10.0;
+  json["kills"] = g.kills;
+  json["commits"] = {{"healthy", g.healthy.commits}, {"failing", g.failing.commits}};
+  json["violations"] = violations;
+  for (const sim::WorldResult* r : {&g.healthy, &g.failing}) {
+    for (const sim::Violation& v : r->violations) json["why"].push_back(v.checker + ": " + v.what);
+  }
+  json["healthy_tokens_per_s"] = g.healthy_tokens_per_s;
+  json["failing_tokens_per_s"] = g.failing_tokens_per_s;
+  json["goodput"] = g.ratio();
+  if (args.policy) json["policies"] = PoliciesJson(g.failing);
+  if (!Show(json, args.json)) return kExitStorage;
+  return violations == 0 ? kExitOk : kExitFailure;
+}
+
 int Fuzz(const FuzzArguments& args) {
   const bool terminal = ::isatty(2) != 0;
   ProgressLine line({.terminal = terminal},
@@ -108,12 +163,7 @@ int Fuzz(const FuzzArguments& args) {
   line.Finish(ProgressText(*summary, args.seeds, Now() - started));
   ordered_json json = ToJson(*summary, args, SecondsOf(Now() - started));
   ShowFailures(*summary, json);
-  if (args.json.empty()) {
-    std::printf("%s\n", json.dump(2).c_str());
-  } else if (std::ofstream file(args.json); !(file << json.dump(2) << "\n")) {
-    std::fprintf(stderr, "longhaul: %s cannot be written\n", args.json.c_str());
-    return kExitStorage;
-  }
+  if (!Show(json, args.json)) return kExitStorage;
   if (!summary->failures.empty() || summary->rerun_mismatches > 0) return kExitFailure;
   return StopCount() > 0 ? kExitInterrupted : kExitOk;
 }
@@ -147,8 +197,14 @@ void AddWanFuzz(CLI::App& wan, Command& command) {
   fuzz->add_option("--processes", args->processes, "at one time")
       ->check(CLI::Range(1, 256))
       ->capture_default_str();
+  fuzz->add_flag("--goodput", args->goodput,
+                 "instead: the speed that is left when 5 % of the workers fail per round");
+  fuzz->add_flag("--policy", args->policy,
+                 "also tell what two common policies would have lost or repeated");
   fuzz->add_option("--json", args->json, "write the result here instead of showing it");
-  fuzz->callback([args, &command] { command.run = [args] { return Fuzz(*args); }; });
+  fuzz->callback([args, &command] {
+    command.run = [args] { return args->goodput ? Goodput(*args) : Fuzz(*args); };
+  });
 }
 
 void AddWanRerun(CLI::App& wan, Command& command) {

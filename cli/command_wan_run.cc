@@ -17,6 +17,7 @@
 #include "wan/run.h"
 #include "wan/run_report.h"
 #include "wan/scenario.h"
+#include "wan/sim_run.h"
 
 namespace longhaul {
 namespace {
@@ -88,6 +89,21 @@ int Report(const Arguments& args, const Scenario& scenario, Tier tier,
   return written ? kExitOk : kExitStorage;
 }
 
+std::function<void(const std::string&)> Sayer(const Arguments& args) {
+  if (args.quiet) return {};
+  return [](const std::string& line) {
+    std::printf("%s\n", line.c_str());
+    std::fflush(stdout);
+  };
+}
+
+int Simulate(const Arguments& args, const Scenario& scenario) {
+  const auto outcome = wan::SimulateScenario(scenario, {Sayer(args)});
+  if (outcome.ok()) return Report(args, scenario, Tier::kSim, *outcome);
+  LogError(std::string(outcome.status().message()));
+  return ExitCodeFor(outcome.status());
+}
+
 int RunIn(const Arguments& args, const Scenario& scenario, Tier tier, const std::string& folder,
           const Command& command) {
   const std::atomic<int>& stop = StopCount();
@@ -99,12 +115,7 @@ int RunIn(const Arguments& args, const Scenario& scenario, Tier tier, const std:
   wan::RunOptions options;
   options.program_folder = command.program_folder;
   options.work_folder = folder;
-  if (!args.quiet) {
-    options.say = [](const std::string& line) {
-      std::printf("%s\n", line.c_str());
-      std::fflush(stdout);
-    };
-  }
+  options.say = Sayer(args);
   const auto outcome = wan::RunScenario(scenario, **world, options, stop);
   if (outcome.ok()) return Report(args, scenario, tier, *outcome);
   LogError(std::string(outcome.status().message()));
@@ -123,11 +134,21 @@ absl::StatusOr<Tier> ChooseTier(const std::string& wanted) {
   return Tier::kRelay;
 }
 
+void PrintHead(const Scenario& scenario, Tier tier) {
+  std::printf("scenario   %s: %s\ntier       %s\n", scenario.file.c_str(),
+              scenario.description.c_str(), wan::TierName(tier));
+  std::fflush(stdout);
+}
+
 int WanRun(const Arguments& args, const Command& command) {
   auto scenario = wan::LoadScenario(args.file);
   if (!scenario.ok()) {
     LogError(std::string(scenario.status().message()));
     return ExitCodeFor(scenario.status());
+  }
+  if (args.tier == "sim") {
+    PrintHead(*scenario, Tier::kSim);
+    return Simulate(args, *scenario);
   }
   const auto tier = ChooseTier(args.tier);
   const auto folder = WorkFolder::Make(args.folder);
@@ -136,9 +157,7 @@ int WanRun(const Arguments& args, const Command& command) {
     LogError(std::string(status.message()));
     return absl::IsFailedPrecondition(status) ? kExitNeedsPackages : ExitCodeFor(status);
   }
-  std::printf("scenario   %s: %s\ntier       %s\n", scenario->file.c_str(),
-              scenario->description.c_str(), wan::TierName(*tier));
-  std::fflush(stdout);
+  PrintHead(*scenario, *tier);
   const auto body = [&] { return RunIn(args, *scenario, *tier, folder->path(), command); };
   const absl::StatusOr<int> code = *tier == Tier::kTun ? wan::RunInLab(body) : body();
   folder->Finish(code.ok() && *code != kExitFailure);
@@ -156,8 +175,8 @@ void AddWanRun(CLI::App& wan, Command& command) {
   run->add_option(
          "--tier", args->tier,
          "tun: kernel TCP over emulated packets; relay: a process in the middle; auto: the "
-         "first that this system allows")
-      ->check(CLI::IsMember({"auto", "tun", "relay"}))
+         "first of these that this system allows; sim: the cores in virtual time, no processes")
+      ->check(CLI::IsMember({"auto", "tun", "relay", "sim"}))
       ->capture_default_str();
   run->add_option("--json", args->json_file, "write the outcome to this file");
   run->add_option("--junit", args->junit_file, "write the outcome as JUnit XML to this file");

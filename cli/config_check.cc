@@ -2,6 +2,10 @@
 #include <numeric>
 
 #include "cli/config.h"
+#include "pcn/rules/rule_options.h"
+#include "proto/run_config.h"
+#include "sync/schedule.h"
+#include "worker/pcn_options.h"
 
 namespace longhaul {
 namespace {
@@ -17,6 +21,7 @@ class Checker {
       Model();
       Data();
       Sync();
+      Pcn();
       Network();
     }
     return problems_.empty() ? absl::OkStatus() : absl::InvalidArgumentError(problems_);
@@ -27,6 +32,7 @@ class Checker {
   void Model();
   void Data();
   void Sync();
+  void Pcn();
   void Network();
 
   void Problem(const char* section, const char* name, const std::string& text) {
@@ -105,10 +111,15 @@ void Checker::Model() {
 void Checker::Data() {
   const DataSection& d = config_.data;
   const TrainSection& t = config_.train;
-  if (d.train.empty() && t.optimizer != "toy") {
+  if (!d.manifest.empty() && !d.train.empty()) {
+    Problem("data", "manifest", "give only one of: train, manifest");
+  } else if (d.train.empty() && d.manifest.empty() && t.optimizer != "toy") {
     Problem("data", "train",
-            "give a text file, a nanoGPT .bin file, or \"wheel\" for the built-in text");
+            "give a text file, a nanoGPT .bin file, or \"wheel\" for the built-in text; or "
+            "data.manifest");
   }
+  if (d.manifest.empty() && !d.mixture.empty())
+    Problem("data", "mixture", "is about the domains of data.manifest, which is not given");
   if (kSampleTokens % d.sequence_length != 0) {
     return Problem("data", "sequence_length",
                    "must divide " + std::to_string(kSampleTokens) + ", the tokens of a sample; " +
@@ -129,10 +140,46 @@ void Checker::Data() {
 
 void Checker::Sync() {
   const SyncSection& s = config_.sync;
-  if (s.overlap_steps >= s.inner_steps) {
-    Problem("sync", "overlap_steps",
-            "must be less than sync.inner_steps = " + std::to_string(s.inner_steps));
+  const uint32_t updates = UpdatesPerStep(config_);
+  if (s.inner_steps % updates != 0) {
+    return Problem("sync", "inner_steps",
+                   "counts weight updates, of which a step of rule ipc makes " +
+                       std::to_string(updates) + " (pcn.sweeps x gradient_accumulation_steps); " +
+                       "nearest: " + NearestMultiples(s.inner_steps, updates));
   }
+  if (s.overlap_steps >= StepsPerRound(config_)) {
+    Problem("sync", "overlap_steps",
+            "must be less than sync.inner_steps = " + std::to_string(StepsPerRound(config_)));
+  }
+  if (s.bits_down > 0 && s.bits_down < 0.05) {
+    Problem("sync", "bits_down", "must be 0 or at least 0.05");
+  }
+  const bool contributor = s.aggregator == "contributor_mean";
+  if (contributor && s.norm_cap) {
+    Problem("sync", "norm_cap", "goes with sync.aggregator = \"mean\" only");
+  }
+  if (s.delta_per_step && (contributor || s.norm_cap || s.restore_norm)) {
+    Problem("sync", "delta_per_step",
+            "goes with sync.aggregator = \"mean\" and without norm_cap and restore_norm");
+  }
+  if (s.mixing >= 0 && !MixingAllowed(s.error_feedback, config_.round.quorum)) {
+    Problem("sync", "mixing", "needs sync.error_feedback = -1 and round.quorum = 1");
+  }
+  if (!StepsPerWorker(s.steps_per_worker)) {
+    Problem("sync", "steps_per_worker", "must be NAME=STEPS, NAME=STEPS, ..., each name once");
+  }
+}
+
+void Checker::Pcn() {
+  if (config_.train.mode != "pcn") {
+    if (config_.pcn == PcnSection()) return;
+    return Problem("train", "mode", "section pcn is given, so it must be \"pcn\"");
+  }
+  if (config_.train.optimizer == "toy") {
+    return Problem("train", "mode", "the toy trainer has no credit rule");
+  }
+  const absl::StatusOr<pcn::RuleOptions> rule = RuleOptionsFrom(config_.pcn);
+  if (!rule.ok()) Problem("pcn", "rule", std::string(rule.status().message()));
 }
 
 void Checker::Network() {

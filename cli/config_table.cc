@@ -1,5 +1,6 @@
 #include "cli/config.h"
 #include "cli/presets.h"
+#include "pcn/rules/rule_options.h"
 
 namespace longhaul {
 namespace {
@@ -25,6 +26,9 @@ template <auto kMember>
 constexpr auto kNetwork = &Ref<&RunConfig::network, kMember>;
 template <auto kMember>
 constexpr auto kCheckpoint = &Ref<&RunConfig::checkpoint, kMember>;
+
+template <auto kMember>
+constexpr auto kPcn = &Ref<&RunConfig::pcn, kMember>;
 
 constexpr bool kCommon = true;
 constexpr bool kRare = false;
@@ -94,6 +98,10 @@ void AddDataKeys(Keys& keys) {
       "tokens the model sees at once; must divide 1024");
   add("max_bytes", kData<&S::max_bytes>, WholeNumber{0, kLargestTomlInteger}, kRare,
       "use only the first bytes of the data; 0 = all");
+  add("manifest", kData<&S::manifest>, AnyText{}, kRare,
+      "instead of train: a folder made by longhaul data prepare, or its http:// address");
+  add("mixture", kData<&S::mixture>, AnyText{}, kRare,
+      "shares of the manifest's domains, \"web=3 code=1\"; \"\" = by their samples");
 }
 
 void AddTrainKeys(Keys& keys) {
@@ -128,6 +136,8 @@ void AddTrainKeys(Keys& keys) {
       "muon only: of embedding, head and norms");
   add("muon_momentum", kTrain<&S::muon_momentum>, RealNumber{0.0, 0.99999}, kRare,
       "muon only: decay of the momentum");
+  add("mode", kTrain<&S::mode>, OneOf{{"backprop", "pcn"}}, kRare,
+      "where gradients come from; pcn: predictive coding, see section pcn");
   add("toy_step_ms", kTrain<&S::toy_step_ms>, WholeNumber{0, 600'000}, kRare,
       "longhaul-worker-toy only: time of one step");
 }
@@ -152,16 +162,34 @@ void AddSyncKeys(Keys& keys) {
   add("codec_down", kSync<&S::codec_down>, OneOf{codecs}, kRare, "what workers receive");
   add("bits", kSync<&S::bits>, RealNumber{0.05, 8.0}, kRare,
       "top-k, bit-budget: bits per parameter that workers send");
-  add("bits_down", kSync<&S::bits_down>, RealNumber{0.05, 8.0}, kRare,
-      "the same, that workers receive");
+  add("bits_down", kSync<&S::bits_down>, RealNumber{0.0, 8.0}, kRare,
+      "the same, that workers receive; 0 = min(4, max(1, run.min_workers x bits))");
   add("error_feedback", kSync<&S::error_feedback>, RealNumber{-1.0, 1.0}, kRare,
       "share of the coding error that is sent later; negative = none");
   add("outer_lr", kSync<&S::outer_lr>, RealNumber{0.0, 10.0, true}, kRare,
       "step size of the outer optimizer (Nesterov)");
   add("outer_momentum", kSync<&S::outer_momentum>, RealNumber{0.0, 0.9999}, kRare,
       "momentum of the outer optimizer; 0 = plain SGD");
-  add("weights", kSync<&S::weights>, OneOf{{"tokens", "equal"}}, kRare,
+  add("weights", kSync<&S::weights>, OneOf{{"tokens", "equal", "tokens2_per_step"}}, kRare,
       "how much a contribution counts in the mean");
+  add("delta_per_step", kSync<&S::delta_per_step>, AnyBool{}, kRare,
+      "count what each worker moved per step, times the mean steps: for unequal steps");
+  add("aggregator", kSync<&S::aggregator>, OneOf{{"mean", "contributor_mean"}}, kRare,
+      "contributor_mean: of each value, over those who sent it; for sparse codes");
+  add("norm_cap", kSync<&S::norm_cap>, AnyBool{}, kRare,
+      "in each tensor nobody counts with more than the median norm");
+  add("restore_norm", kSync<&S::restore_norm>, AnyBool{}, kRare,
+      "lengthen each tensor's mean to the workers' mean norm, at most 4 times");
+  add("outer_warmup_rounds", kSync<&S::outer_warmup_rounds>, WholeNumber{0, kMillion}, kRare,
+      "outer steps until the full outer_lr");
+  add("outer_drop_round", kSync<&S::outer_drop_round>, WholeNumber{0, kMillion}, kRare,
+      "outer steps after which outer_lr is multiplied by outer_drop; 0 = never");
+  add("outer_drop", kSync<&S::outer_drop>, RealNumber{0.0, 1.0, true}, kRare,
+      "the factor late in the run");
+  add("mixing", kSync<&S::mixing>, RealNumber{-1.0, 1.0}, kRare,
+      "share of the local parameters kept at an outer step; negative = carry progress over");
+  add("steps_per_worker", kSync<&S::steps_per_worker>, AnyText{}, kRare,
+      "NAME=STEPS, with commas: workers with another number of steps than inner_steps");
 }
 
 void AddOtherKeys(Keys& keys) {
@@ -178,11 +206,13 @@ void AddOtherKeys(Keys& keys) {
       "wait this share of the quorum's time for the others");
   add("round", "required_workers", kRound<&RoundSection::required_workers>, AnyText{}, kRare,
       "names, with commas: workers that every round must include");
-  add("round", "min_tokens", kRound<&RoundSection::min_tokens>,
-      WholeNumber{0, kLargestTomlInteger}, kRare, "tokens that every round must include; 0 = any");
+  add("round", "min_tokens", kRound<&RoundSection::min_tokens>, WholeNumber{0, kLargestTomlInteger},
+      kRare, "tokens that every round must include; 0 = any");
   add("round", "broken_contract", kRound<&RoundSection::broken_contract>,
       OneOf{{"stop", "degrade"}}, kRare,
       "when a round misses these two: end the run, or go on without success");
+  add("round", "plan", kRound<&RoundSection::plan>, OneOf{{"fixed", "auto"}}, kRare,
+      "steps per worker: sync.inner_steps for all, or planned so that all are ready together");
   add("network", "listen", kNetwork<&NetworkSection::listen>, AnyText{256}, kCommon,
       "address:port for workers; port 0 = any free one");
   add("network", "advertise", kNetwork<&NetworkSection::advertise>, AnyText{256}, kCommon,
@@ -195,6 +225,23 @@ void AddOtherKeys(Keys& keys) {
       "newest checkpoints that stay on disk");
 }
 
+void AddPcnKeys(Keys& keys) {
+  using S = PcnSection;
+  const auto add = [&keys](std::string name, auto field, ValueRule rule, std::string help) {
+    keys.push_back({"pcn", std::move(name), field, std::move(rule), kRare, std::move(help)});
+  };
+  add("rule", kPcn<&S::rule>, OneOf{pcn::RuleNames()},
+      "credit rule of train.mode = \"pcn\"; zil is backprop's gradient");
+  add("sweeps", kPcn<&S::sweeps>, WholeNumber{1, 10'000},
+      "of states, per batch; ipc: each is a weight update");
+  add("rate", kPcn<&S::rate>, RealNumber{0.0, 1e6, true}, "step of states or errors");
+  add("momentum", kPcn<&S::momentum>, RealNumber{0.0, 0.99999}, "of states; spc and ipc only");
+  add("output_weight", kPcn<&S::output_weight>, RealNumber{0.0, 1e6, true},
+      "weight of the loss in the energy");
+  add("nudge", kPcn<&S::nudge>, RealNumber{-1e6, 1e6},
+      "weighs the cost, with a sign; 0 = none; not for exact rules");
+}
+
 Keys MakeKeys() {
   Keys keys;
   AddRunKeys(keys);
@@ -203,6 +250,7 @@ Keys MakeKeys() {
   AddTrainKeys(keys);
   AddSyncKeys(keys);
   AddOtherKeys(keys);
+  AddPcnKeys(keys);
   return keys;
 }
 

@@ -3,6 +3,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include <map>
 #include <set>
 
 #include "cli/presets.h"
@@ -41,7 +42,7 @@ TEST(ConfigTable, DescribesEveryFieldOnce) {
 
 // A field added to proto/run_config.h needs its line in the table, then here.
 TEST(ConfigTable, CoversTheStruct) {
-  constexpr size_t kFieldsOfRunConfig = 6 + 11 + 5 + 14 + 12 + 6 + 3 + 2;
+  constexpr size_t kFieldsOfRunConfig = 6 + 11 + 7 + 15 + 21 + 7 + 3 + 2 + 6;
   EXPECT_EQ(ConfigKeys().size(), kFieldsOfRunConfig);
 }
 
@@ -114,6 +115,26 @@ TEST(ConfigParse, OtherVariablesOfOursAreLeftAlone) {
   EXPECT_EQ(collected[0].second, "4=5");
 }
 
+TEST(ConfigParse, PredictiveCoding) {
+  const std::string pcn = "[data]\ntrain = \"a.txt\"\n[train]\nmode = \"pcn\"\n[pcn]\n";
+  const auto loaded = Parse(pcn + "rule = \"ipc\"\nsweeps = 5\nrate = 0.5\n");
+  ASSERT_TRUE(loaded.ok()) << loaded.status();
+  EXPECT_EQ(UpdatesPerStep(loaded->config), 5u);
+  EXPECT_EQ(StepsPerRound(loaded->config), 4u);
+  EXPECT_EQ(StepsPerRound(Parse(pcn + "rule = \"spc\"\nsweeps = 3\n")->config), 20u);
+  EXPECT_EQ(ErrorOf(pcn + "rule = \"ipc\"\nsweeps = 3\n"),
+            "sync.inner_steps = 20: counts weight updates, of which a step of rule ipc "
+            "makes 3 (pcn.sweeps x gradient_accumulation_steps); nearest: 18 or 21");
+  EXPECT_THAT(ErrorOf(pcn + "rule = \"ibc\"\n"), HasSubstr("did you mean \"ipc\"?"));
+  EXPECT_THAT(ErrorOf(pcn + "rule = \"zil\"\nnudge = 0.5\n"),
+              HasSubstr("rule zil: exact credit does not depend on a nudge"));
+  EXPECT_THAT(ErrorOf(pcn + "rule = \"epc\"\nmomentum = 0.5\n"), HasSubstr("momentum"));
+  EXPECT_THAT(ErrorOf(pcn + "sweeps = 0\n"), HasSubstr("pcn.sweeps = 0"));
+  EXPECT_THAT(ErrorOf("[data]\ntrain = \"a\"\n[pcn]\nrule = \"spc\"\n"),
+              HasSubstr("train.mode = \"backprop\": section pcn is given"));
+  EXPECT_THAT(ErrorOf("[train]\nmode = \"pcn\"\noptimizer = \"toy\"\n"), HasSubstr("toy"));
+}
+
 TEST(ConfigParse, ListsEveryMistake) {
   const std::string error = ErrorOf("[run]\nsede = 1\nrounds = 0\n[foo]\nx = 1\n");
   EXPECT_THAT(error, HasSubstr("run.sede"));
@@ -173,6 +194,42 @@ TEST(ConfigValidate, ModelSizes) {
             "");
 }
 
+TEST(ConfigValidate, SyncRulesThatExcludeEachOther) {
+  const std::string sync = std::string(kMinimal) + "[sync]\n";
+  EXPECT_THAT(ErrorOf(sync + "norm_cap = true\naggregator = \"contributor_mean\"\n"),
+              HasSubstr("sync.norm_cap"));
+  for (const char* rule :
+       {"norm_cap = true", "restore_norm = true", "aggregator = \"contributor_mean\""}) {
+    EXPECT_THAT(ErrorOf(sync + "delta_per_step = true\n" + rule + "\n"),
+                HasSubstr("sync.delta_per_step"));
+  }
+  EXPECT_THAT(ErrorOf(sync + "mixing = 0.5\nerror_feedback = -1.0\n"), HasSubstr("round.quorum"));
+  EXPECT_EQ(ErrorOf(sync + "mixing = 0.5\nerror_feedback = -1.0\n[round]\nquorum = 1.0\n"),
+            "accepted");
+  EXPECT_THAT(ErrorOf(sync + "bits_down = 0.01\n"), HasSubstr("sync.bits_down"));
+  EXPECT_THAT(ErrorOf(sync + "weights = \"speed\"\n"), HasSubstr("tokens2_per_step"));
+  for (const char* bad : {"w1", "=3", "w1=", "w1=0", "w1=1000001", "w1=2,w1=3", "w1=2,,w2=3",
+                          "w1=x", "w1=99999999999"}) {
+    EXPECT_THAT(ErrorOf(sync + "steps_per_worker = \"" + bad + "\"\n"),
+                HasSubstr("sync.steps_per_worker"))
+        << bad;
+  }
+}
+
+TEST(ConfigValidate, BitsDownFollowFromTheWorkers) {
+  RunConfig config;
+  config.run.min_workers = 3;
+  for (const auto& [bits, down] : std::map<double, double>{{0.1, 1}, {1, 3}, {2, 4}}) {
+    config.sync.bits = bits;
+    EXPECT_EQ(BitsDown(config), down) << bits;
+  }
+  config.sync.bits_down = 0.7;
+  EXPECT_EQ(BitsDown(config), 0.7);
+  EXPECT_EQ(StepsPerWorker(" a = 5, b=70 "),
+            (std::map<std::string, uint32_t>{{"a", 5}, {"b", 70}}));
+  EXPECT_TRUE(StepsPerWorker("")->empty());
+}
+
 TEST(ConfigValidate, ChecksRangesOfConfigsMadeInCode) {
   RunConfig config;
   config.data.train = "x";
@@ -204,8 +261,25 @@ ConfigValue RandomValue(const ValueRule& rule, Rng& rng) {
 // Values that pass the ties between keys, where a random one would not.
 void RepairTies(RunConfig& config, Rng& rng) {
   config.data.sequence_length = 1u << rng.Below(11);
+  if (rng.Chance(1, 2)) {
+    config.data.train.clear();
+    config.data.manifest = "sets/mix";
+  } else {
+    config.data.manifest.clear();
+    config.data.mixture.clear();
+  }
   config.train.per_device_train_batch_size = 1024 * static_cast<uint32_t>(1 + rng.Below(64));
-  config.sync.overlap_steps = static_cast<uint32_t>(rng.Below(config.sync.inner_steps));
+  if (config.train.optimizer == "toy") config.train.mode = "backprop";
+  config.train.gradient_accumulation_steps = 1 + static_cast<uint32_t>(rng.Below(4));
+  config.pcn.sweeps = 1 + static_cast<uint32_t>(rng.Below(20));
+  if (config.pcn.rule != "spc") config.pcn = {.rule = "ipc", .sweeps = config.pcn.sweeps};
+  if (config.train.mode == "backprop") config.pcn = PcnSection();
+  config.sync.inner_steps = UpdatesPerStep(config) * (1 + static_cast<uint32_t>(rng.Below(9)));
+  config.sync.overlap_steps = static_cast<uint32_t>(rng.Below(StepsPerRound(config)));
+  config.sync.bits_down = 0.05 + static_cast<double>(rng.Below(7));
+  config.sync.delta_per_step = config.sync.norm_cap = false;
+  config.sync.mixing = -1;
+  config.sync.steps_per_worker = "w" + std::to_string(rng.Next()) + "=7";
   config.network = NetworkSection{"[::1]:" + std::to_string(rng.Below(65536)), "", ""};
   config.model.vocab_size = 256 + static_cast<uint32_t>(rng.Below(1000));
   config.model.num_hidden_layers = 1;

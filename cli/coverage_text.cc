@@ -1,6 +1,7 @@
 #include "cli/coverage_text.h"
 
 #include <algorithm>
+#include <cstdio>
 
 #include "cli/text_table.h"
 
@@ -39,6 +40,29 @@ std::string Bar(const std::vector<std::pair<char, uint64_t>>& parts, size_t widt
   return bar;
 }
 
+namespace {
+
+std::string DomainText(const std::vector<DomainCoverage>& domains) {
+  const Align right = Align::kRight;
+  TextTable table({"domain", "committed", "share", "data epochs", "in hand", "lost"},
+                  {Align::kLeft, right, right, right, right, right});
+  uint64_t committed = 0;
+  for (const DomainCoverage& d : domains) committed += d.committed;
+  const auto ratio = [](uint64_t a, uint64_t b) {
+    return b > 0 ? static_cast<double>(a) / static_cast<double>(b) : 0.0;
+  };
+  char number[32];
+  for (const DomainCoverage& d : domains) {
+    std::snprintf(number, sizeof number, "%.2f %%", 100 * ratio(d.committed, committed));
+    const std::string share = number;
+    std::snprintf(number, sizeof number, "%.3f", ratio(d.committed, d.samples));
+    table.AddRow({d.name, Count(d.committed), share, number, Count(d.in_hand), Count(d.lost)});
+  }
+  return table.ToString();
+}
+
+}  // namespace
+
 std::string CoverageText(const CoverageView& coverage) {
   const Align right = Align::kRight;
   TextTable table({"fragment", "", "committed", "sealed", "leased", "free", "discarded",
@@ -74,6 +98,7 @@ std::string CoverageText(const CoverageView& coverage) {
     text += "and " + Count(coverage.quarantined_ranges - coverage.quarantined.size()) +
             " more quarantined ranges\n";
   }
+  if (!coverage.domains.empty()) text += "\n" + DomainText(coverage.domains);
   return text;
 }
 

@@ -21,7 +21,30 @@ constexpr uint64_t kToyPositions = uint64_t{1} << 40;
 
 double WallSeconds() { return static_cast<double>(std::time(nullptr)); }
 
+absl::Status LoadManifest(const RunConfig& config, CoordinatorService::Options& options) {
+  auto data = OpenDataOrigin(config);
+  if (!data.ok()) {
+    return absl::Status(
+        absl::IsInvalidArgument(data.status()) ? absl::StatusCode::kInvalidArgument
+                                               : absl::StatusCode::kNotFound,
+        "data.manifest = " + config.data.manifest + ": " + std::string(data.status().message()));
+  }
+  const Manifest& manifest = (*data)->manifest();
+  uint64_t samples = 0;
+  for (uint32_t d = 0; d < manifest.domains.size(); ++d) {
+    samples += manifest.DomainSamples(d) - manifest.domains[d].validation_samples;
+  }
+  options.data_identity = manifest.Identity();
+  options.positions = samples * kDataEpochs;
+  LogInfo("data: manifest " + ShortHex((*data)->manifest_id()) + ", " +
+          std::to_string(manifest.domains.size()) + " domains, " + std::to_string(samples) +
+          " training samples of " + std::to_string(kSampleTokens) + " tokens");
+  options.data = std::move(*data);
+  return absl::OkStatus();
+}
+
 absl::Status LoadData(const RunConfig& config, CoordinatorService::Options& options) {
+  if (!config.data.manifest.empty()) return LoadManifest(config, options);
   if (IsToyRun(config)) {
     options.positions = kToyPositions;
     return absl::OkStatus();
@@ -69,6 +92,8 @@ absl::StatusOr<std::unique_ptr<CoordinatorRun>> CoordinatorRun::Start(
   ASSIGN_OR_RETURN(std::unique_ptr<Storage> folder, OpenFileStorage(config.run.output_dir));
   ASSIGN_OR_RETURN(run->events_, EventWriter::Create(*folder, "events", WallSeconds()));
   RETURN_IF_ERROR(WriteAtomically(*folder, "run.toml", AsBytes(ResolvedToml(config))));
+  if (options.data)
+    RETURN_IF_ERROR(WriteAtomically(*folder, kRunManifest, AsBytes(options.data->encoded())));
   if (!config.network.http.empty()) {
     ASSIGN_OR_RETURN(HostPort http, SplitAddress(config.network.http));
     auto server = HttpServer::Start(http.host, http.port, &run->service_->status_board(),

@@ -97,21 +97,26 @@ TensorClass ClassOf(const Parameter& p) {
 
 }  // namespace
 
+std::vector<TensorSpan> TensorsIn(const ParameterTable& table, const FragmentLayout& layout) {
+  std::vector<TensorSpan> tensors;
+  uint64_t done = 0;  // of the fragment
+  for (const ParameterSpan& span : layout.spans) {
+    for (const Parameter& p : table.parameters) {  // whole tensors, in flat order
+      if (p.offset < span.offset || p.offset >= span.offset + span.count) continue;
+      const TensorClass tensor_class = ClassOf(p);
+      const bool rows = tensor_class == TensorClass::kEmbedding;
+      tensors.push_back({done, p.elements, tensor_class, rows ? p.shape.back() : 0});
+      done += p.elements;
+    }
+  }
+  return tensors;
+}
+
 std::vector<std::vector<TensorSpan>> TensorsOf(const RunConfig& config) {
-  const std::vector<Parameter> parameters = MakeParameterTable(ShapeOf(config)).parameters;
+  const ParameterTable table = MakeParameterTable(ShapeOf(config));
   std::vector<std::vector<TensorSpan>> tensors;
   for (const FragmentLayout& layout : LayoutOf(config)) {
-    std::vector<TensorSpan>& fragment = tensors.emplace_back();
-    uint64_t done = 0;  // of the fragment
-    for (const ParameterSpan& span : layout.spans) {
-      for (const Parameter& p : parameters) {  // whole tensors, in flat order
-        if (p.offset < span.offset || p.offset >= span.offset + span.count) continue;
-        const TensorClass tensor_class = ClassOf(p);
-        const bool rows = tensor_class == TensorClass::kEmbedding;
-        fragment.push_back({done, p.elements, tensor_class, rows ? p.shape.back() : 0});
-        done += p.elements;
-      }
-    }
+    tensors.push_back(TensorsIn(table, layout));
   }
   return tensors;
 }

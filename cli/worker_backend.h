@@ -31,5 +31,7 @@ void UseBackend(const BackendOptions& options, WorkerService::Options& service);
 absl::Status RunMember(const BackendOptions& options, const SiteFlags& flags);
 // `PROGRAM pcn-doctor ...`: argv[0] is the subcommand. Returns the exit code.
 int RunPcnDoctor(int argc, char** argv);
+// `PROGRAM pcn-stage ...`: the same.
+int RunPcnStage(int argc, char** argv);
 
 }  // namespace longhaul

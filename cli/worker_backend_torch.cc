@@ -7,6 +7,7 @@
 #include "worker/site/plugin_group.h"
 #include "worker/train/device.h"
 #include "worker/train/llama_trainer.h"
+#include "worker/train/pcn_trainer.h"
 #include "worker/train/train_options.h"
 
 namespace longhaul {
@@ -18,15 +19,16 @@ constexpr uint64_t kLibraryBytes = 200'000'000;
 // In one sum a rank may wait as long for the slowest one.
 constexpr Duration kSumDeadline = Seconds(120);
 
-absl::StatusOr<std::unique_ptr<GradientTrainer>> MakeTrainer(const BackendOptions& options,
-                                                             const RunConfig& config,
-                                                             uint64_t parameters) {
+// Where the run trains here; an error when there is not the memory for it.
+absl::StatusOr<Device> FindRoom(const BackendOptions& options, const RunConfig& config,
+                                uint64_t parameters) {
   const LlamaShape shape = ShapeOf(config);
   RETURN_IF_ERROR(ValidateShape(shape));
   if (ParameterCount(shape) != parameters)
     return absl::InvalidArgumentError("the run's model has another size than stated");
   const TrainOptions train = TrainOptionsFrom(config, options.threads);
-  const uint64_t trainer = TrainerMemoryBytes(shape, train);
+  const uint64_t trainer = config.train.mode == "pcn" ? PcnTrainerMemoryBytes(shape, train)
+                                                      : TrainerMemoryBytes(shape, train);
   const uint64_t replica = kReplicaCopies * sizeof(float) * parameters;
   ASSIGN_OR_RETURN(Device device, ResolveDevice(options.device));
   if (device.name != "cpu") RETURN_IF_ERROR(CheckDeviceMemory(device, trainer));
@@ -39,7 +41,7 @@ absl::StatusOr<std::unique_ptr<GradientTrainer>> MakeTrainer(const BackendOption
                                          " of memory, and " + HumanBytes(options.memory_bytes) +
                                          " may be used here (--memory GB, or a machine with more)");
   }
-  return MakeLlamaTrainer(shape, train, device.name);
+  return device;
 }
 
 // NCCL when this rank trains on a GPU.
@@ -51,6 +53,29 @@ MakeGroup GroupMaker(const BackendOptions& options) {
     ASSIGN_OR_RETURN(const LonghaulCudaPlugin* plugin, LoadCudaPlugin());
     return MakeNcclGroup(*plugin, *sums, device.index, kSumDeadline, nullptr);
   };
+}
+
+// One rank of a site.
+absl::StatusOr<std::unique_ptr<GradientTrainer>> MakeRank(const BackendOptions& options,
+                                                          const RunConfig& config,
+                                                          uint64_t parameters) {
+  if (config.train.mode == "pcn")
+    return absl::InvalidArgumentError(
+        "a run with train.mode = \"pcn\" needs a worker without --site-ranks");
+  ASSIGN_OR_RETURN(const Device device, FindRoom(options, config, parameters));
+  return MakeLlamaTrainer(ShapeOf(config), TrainOptionsFrom(config, options.threads), device.name);
+}
+
+absl::StatusOr<std::unique_ptr<Trainer>> MakeTrainer(const BackendOptions& options,
+                                                     const RunConfig& config, uint64_t parameters) {
+  if (options.site != nullptr) {
+    ASSIGN_OR_RETURN(std::unique_ptr<GradientTrainer> own, MakeRank(options, config, parameters));
+    return options.site->Assemble(config, parameters, std::move(own), GroupMaker(options));
+  }
+  ASSIGN_OR_RETURN(const Device device, FindRoom(options, config, parameters));
+  const TrainOptions train = TrainOptionsFrom(config, options.threads);
+  if (config.train.mode != "pcn") return MakeLlamaTrainer(ShapeOf(config), train, device.name);
+  return PcnTrainer::Make(ShapeOf(config), train, config.pcn, device.name);
 }
 
 }  // namespace
@@ -66,13 +91,8 @@ void UseBackend(const BackendOptions& options, WorkerService::Options& service) 
   service.load_data = [options](const RunConfig& config, const Digest& identity) {
     return FindCorpus(config, identity, options.data);
   };
-  service.make_trainer = [options](
-                             const RunConfig& config,
-                             uint64_t parameters) -> absl::StatusOr<std::unique_ptr<Trainer>> {
-    ASSIGN_OR_RETURN(std::unique_ptr<GradientTrainer> own,
-                     MakeTrainer(options, config, parameters));
-    if (options.site == nullptr) return std::unique_ptr<Trainer>(std::move(own));
-    return options.site->Assemble(config, parameters, std::move(own), GroupMaker(options));
+  service.make_trainer = [options](const RunConfig& config, uint64_t parameters) {
+    return MakeTrainer(options, config, parameters);
   };
 }
 
@@ -80,7 +100,7 @@ absl::Status RunMember(const BackendOptions& options, const SiteFlags& flags) {
   return RunSiteMember(
       flags,
       [&](const RunConfig& config, uint64_t parameters) {
-        return MakeTrainer(options, config, parameters);
+        return MakeRank(options, config, parameters);
       },
       GroupMaker(options));
 }

@@ -37,4 +37,6 @@ int RunPcnDoctor(int, char**) {
   return kExitFailure;
 }
 
+int RunPcnStage(int argc, char** argv) { return RunPcnDoctor(argc, argv); }
+
 }  // namespace longhaul

@@ -6,10 +6,10 @@
 #include <cstdio>
 #include <cstdlib>
 #include <filesystem>
-#include <fstream>
 #include <thread>
 
 #include "cli/exit_codes.h"
+#include "cli/invitation_text.h"
 #include "cli/run_inputs.h"
 #include "cli/signals.h"
 #include "cli/worker_backend.h"
@@ -22,6 +22,8 @@
 
 namespace longhaul {
 namespace {
+
+constexpr uint64_t kUsualDiskBytes = 4'000'000'000;  // of training data, without limits.disk_gb
 
 struct Arguments {
   std::string invitation;
@@ -63,13 +65,20 @@ absl::StatusOr<Keys> ReadOrMake(const std::string& path, Read read) {
   return made;
 }
 
-// The text itself, or @FILE that holds it.
-absl::StatusOr<Invitation> ReadInvitation(const std::string& argument) {
-  if (argument.empty() || argument[0] != '@') return DecodeInvitation(argument);
-  std::ifstream file(argument.substr(1));
-  if (!file) return absl::NotFoundError("cannot read " + argument.substr(1));
-  std::string text((std::istreambuf_iterator<char>(file)), std::istreambuf_iterator<char>());
-  return DecodeInvitation(text);
+// For a run with a manifest: where its blocks may come from and where they are kept.
+absl::Status UseBlocks(const WorkerSettings& settings, WorkerService::Options& o) {
+  for (const std::string& place : settings.data) {
+    std::error_code error;
+    const bool http = place.starts_with("http://");
+    if (!http && !std::filesystem::exists(place + "/shards", error)) continue;  // other data
+    ASSIGN_OR_RETURN(std::shared_ptr<BlobSource> source, OpenBlobSource(place));
+    o.sources.push_back(std::move(source));
+  }
+  o.blocks_folder = o.snapshot_folder + "/blocks";
+  o.blocks_bytes =
+      settings.disk_gb > 0 ? static_cast<uint64_t>(settings.disk_gb * 1e9) : kUsualDiskBytes;
+  o.make_order = OrderOf;
+  return absl::OkStatus();
 }
 
 // The other ranks of this machine, each a process.
@@ -134,6 +143,7 @@ absl::StatusOr<WorkerService::Outcome> Join(const Arguments& args) {
   o.make_tensors = TensorsOf;
   o.snapshot_folder = settings.identity + ".runs/" + invitation.run_id();
   UseBackend(backend, o);
+  RETURN_IF_ERROR(UseBlocks(settings, o));
   WorkerService service(std::move(o));
   return service.Run(StopCount(/*requests=*/2));
 }
@@ -155,7 +165,9 @@ void AddOptions(CLI::App& app, Arguments& args) {
   app.add_option("--name", args.flags.name, "what the run's page calls this machine")
       ->envname("LONGHAUL_NAME");
   app.add_option("--data", args.flags.data,
-                 "file or folder that may hold the run's data; may be repeated");
+                 "file, folder or http:// origin that may hold the run's data; may be repeated");
+  app.add_option("--disk", args.flags.disk_gb, "disk that the run's data may take, GB (4)")
+      ->envname("LONGHAUL_DISK");
   app.add_option("--threads", args.flags.threads, "CPU threads (all)")->envname("LONGHAUL_THREADS");
   app.add_option("--up", args.flags.up_mbit, "limit of the upload, Mbit/s")->envname("LONGHAUL_UP");
   app.add_option("--memory", args.flags.memory_gb, "memory that may be used, GB")
@@ -185,7 +197,9 @@ int Finish(const absl::StatusOr<WorkerService::Outcome>& outcome) {
 }
 
 int Main(int argc, char** argv) {
-  if (argc > 1 && std::string(argv[1]) == "pcn-doctor") return RunPcnDoctor(argc - 1, argv + 1);
+  const std::string first = argc > 1 ? argv[1] : "";
+  if (first == "pcn-doctor") return RunPcnDoctor(argc - 1, argv + 1);
+  if (first == "pcn-stage") return RunPcnStage(argc - 1, argv + 1);
   Arguments args;
   CLI::App app("Join a Longhaul run and train until it is over.", BackendName());
   app.set_version_flag("--version", BackendName() + " " LONGHAUL_VERSION);

@@ -3,6 +3,7 @@
 #include <map>
 
 #include "common/status_macros.h"
+#include "data/data_set.h"
 #include "proto/codec.h"
 
 namespace longhaul {
@@ -53,6 +54,35 @@ CoverageView CoverageOf(const State& state) {
   }
   if (leases.totals(FragmentId{0}).quarantined > 0) AddQuarantined(state, view);
   return view;
+}
+
+std::vector<DomainCoverage> DomainCoverageOf(const State& state, const DataOrigin& data) {
+  const Manifest& manifest = data.manifest();
+  const SampleMap samples(manifest);
+  const size_t domains = std::min(manifest.domains.size(), kMaxStatusRanges);
+  std::vector<DomainCoverage> rows;
+  for (uint32_t d = 0; d < domains; ++d)
+    rows.push_back({.name = manifest.domains[d].name, .samples = samples.samples(d)});
+  FragmentId behind{0};
+  for (uint64_t i = 1; i < state.leases.fragments(); ++i) {
+    if (state.leases.totals(FragmentId{i}).committed < state.leases.totals(behind).committed)
+      behind = FragmentId{i};
+  }
+  const Ledger& ledger = state.leases.ledger(behind);
+  for (uint64_t from = 0; from < ledger.total();) {
+    const Ledger::Piece piece = ledger.At(from);
+    using S = Ledger::State;
+    const S kind = piece.holding.state;
+    if (kind != S::kFree) {
+      const std::vector<uint64_t> counts = data.order().Count(from, piece.to);
+      uint64_t DomainCoverage::*sum = kind == S::kCommitted  ? &DomainCoverage::committed
+                                      : piece.holding.held() ? &DomainCoverage::in_hand
+                                                             : &DomainCoverage::lost;
+      for (size_t d = 0; d < domains; ++d) rows[d].*sum += counts[d];
+    }
+    from = piece.to;
+  }
+  return rows;
 }
 
 absl::StatusOr<RunStatus> StatusOf(const State& state) {

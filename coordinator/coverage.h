@@ -4,6 +4,7 @@
 
 #include "absl/status/statusor.h"
 #include "coordinator/core/state.h"
+#include "coordinator/data_origin.h"
 #include "coordinator/http_status.h"
 
 namespace longhaul {
@@ -11,6 +12,8 @@ namespace longhaul {
 const char* PhaseName(Phase phase);  // "waiting", "running", ...
 
 CoverageView CoverageOf(const State& state);
+// What is committed, and what is not, of each domain of the data set. O(intervals of the ledger).
+std::vector<DomainCoverage> DomainCoverageOf(const State& state, const DataOrigin& data);
 
 // Of a run whose coordinator is not running: name, phase, rounds and coverage. InvalidArgument when
 // the state's own configuration cannot be read.

@@ -73,6 +73,17 @@ struct Metrics::Impl {
       Gauge("longhaul_sync_seconds", "Seconds from the first contribution to the commit");
   prometheus::Gauge& computing =
       Gauge("longhaul_computing_percent", "Share of the workers' time inside training steps");
+  prometheus::Gauge& predicted = Gauge("longhaul_round_predicted_seconds",
+                                       "What the last committed round was predicted to take");
+  prometheus::Gauge& measured = Gauge("longhaul_round_measured_seconds", "What that round took");
+  prometheus::Gauge& plan_error =
+      Gauge("longhaul_plan_error_ratio", "Mean of |predicted - measured| / measured of rounds");
+  prometheus::Gauge& plan_ratio =
+      Gauge("longhaul_plan_bound_ratio", "Tokens per second of the plan over its upper bound");
+  prometheus::Gauge& plan_seconds =
+      Gauge("longhaul_plan_solver_seconds", "Time that the last plan took");
+  prometheus::Gauge& data_bytes =
+      Gauge("longhaul_data_bytes_sent", "Training data sent to workers");
 };
 
 Metrics::Metrics() : impl_(std::make_unique<Impl>()) {}
@@ -94,6 +105,14 @@ void Metrics::SetLoss(double loss) { impl_->loss.Set(loss); }
 void Metrics::SetRound(uint64_t round) { impl_->round.Set(static_cast<double>(round)); }
 void Metrics::SetSyncSeconds(double seconds) { impl_->sync.Set(seconds); }
 void Metrics::SetComputingPercent(double percent) { impl_->computing.Set(percent); }
+void Metrics::SetPlan(const PlanView& plan) {
+  impl_->predicted.Set(plan.last_predicted_s);
+  impl_->measured.Set(plan.last_measured_s);
+  impl_->plan_error.Set(plan.mean_error);
+  impl_->plan_ratio.Set(plan.ratio());
+  impl_->plan_seconds.Set(plan.solver_s);
+}
+void Metrics::SetDataBytesOut(uint64_t bytes) { impl_->data_bytes.Set(static_cast<double>(bytes)); }
 
 std::string Metrics::Text() const {
   std::ostringstream out;

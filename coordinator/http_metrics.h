@@ -5,6 +5,7 @@
 #include <memory>
 #include <string>
 
+#include "coordinator/http_status.h"
 #include "proto/messages.h"
 
 namespace longhaul {
@@ -31,6 +32,8 @@ class Metrics {
   void SetRound(uint64_t round);             // committed so far
   void SetSyncSeconds(double seconds);       // of the last committed round
   void SetComputingPercent(double percent);  // of the workers' time
+  void SetPlan(const PlanView& plan);
+  void SetDataBytesOut(uint64_t bytes);  // of training data
 
   std::string Text() const;  // Prometheus text format 0.0.4
 

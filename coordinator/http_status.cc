@@ -17,6 +17,8 @@ Json ToJsonObject(const WorkerRow& w) {
               {"loss", w.loss},
               {"tokens_per_second", w.tokens_per_second},
               {"computing_percent", w.computing_percent},
+              {"planned_steps", w.planned_steps},
+              {"step_seconds", w.step_seconds},
               {"bytes_up", w.bytes_up},
               {"bytes_down", w.bytes_down},
               {"last_seen_seconds", SecondsOf(w.last_seen)}};
@@ -38,9 +40,35 @@ Json ToJsonObject(const CoverageView& c) {
   Json ranges = Json::array();
   for (const QuarantinedRange& r : c.quarantined)
     ranges.push_back(Json{{"from", r.from}, {"to", r.to}, {"workers", r.workers}});
+  Json domains = Json::array();
+  for (const DomainCoverage& d : c.domains) {
+    domains.push_back(Json{{"name", d.name},
+                           {"samples", d.samples},
+                           {"committed", d.committed},
+                           {"in_hand", d.in_hand},
+                           {"lost", d.lost}});
+  }
   return Json{{"fragments", std::move(fragments)},
               {"quarantined_ranges", c.quarantined_ranges},
-              {"quarantined", std::move(ranges)}};
+              {"quarantined", std::move(ranges)},
+              {"domains", std::move(domains)}};
+}
+
+Json ToJsonObject(const PlanView& p) {
+  return Json{{"predicted_seconds", p.predicted_s},
+              {"last_predicted_seconds", p.last_predicted_s},
+              {"last_measured_seconds", p.last_measured_s},
+              {"compared_rounds", p.compared_rounds},
+              {"mean_error", p.mean_error},
+              {"p95_error", p.p95_error},
+              {"deadline_seconds", p.deadline_s},
+              {"tokens_per_second", p.tokens_per_s},
+              {"bound_tokens_per_second", p.bound_tokens_per_s},
+              {"ratio", p.ratio()},
+              {"solver_seconds", p.solver_s},
+              {"advised_quorum", p.advised_quorum},
+              {"advised_grace", p.advised_grace},
+              {"quorum_ratio", p.quorum_ratio}};
 }
 
 // Evenly spaced, first and last included.
@@ -69,10 +97,12 @@ std::string ToJson(const RunStatus& s) {
                   {"last_round", s.last_round ? Json::parse(ToJsonLine(*s.last_round)) : Json()},
                   {"bytes_in", s.bytes_in},
                   {"bytes_out", s.bytes_out},
+                  {"data_bytes_out", s.data_bytes_out},
                   {"workers_total", s.workers_total},
                   {"workers", std::move(workers)},
                   {"history", History(s.history)},
-                  {"coverage", ToJsonObject(s.coverage)}};
+                  {"coverage", ToJsonObject(s.coverage)},
+                  {"plan", ToJsonObject(s.plan)}};
   return json.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
@@ -92,6 +122,10 @@ std::optional<CoverageView> CoverageFromJson(const std::string& status) try {
   }
   for (const Json& r : json.at("quarantined"))
     view.quarantined.push_back({r.at("from"), r.at("to"), r.at("workers")});
+  for (const Json& d : json.at("domains")) {
+    view.domains.push_back(
+        {d.at("name"), d.at("samples"), d.at("committed"), d.at("in_hand"), d.at("lost")});
+  }
   return view;
 } catch (const Json::exception&) {
   return std::nullopt;

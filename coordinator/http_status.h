@@ -24,6 +24,8 @@ struct WorkerRow {
   double loss = 0;
   double tokens_per_second = 0;
   double computing_percent = 0;
+  uint64_t planned_steps = 0;  // per round
+  double step_seconds = 0;     // measured; 0: not yet
   uint64_t bytes_up = 0;
   uint64_t bytes_down = 0;
   Duration last_seen{0};  // ago
@@ -54,11 +56,43 @@ struct QuarantinedRange {
   std::vector<std::string> workers;
   bool operator==(const QuarantinedRange&) const = default;
 };
+// Samples of one domain of a manifest, as the ledger of the fragment that is furthest behind counts
+// them.
+struct DomainCoverage {
+  std::string name;
+  uint64_t samples = 0;  // to train on, in one data epoch
+  uint64_t committed = 0;
+  uint64_t in_hand = 0;  // sealed or leased
+  uint64_t lost = 0;     // discarded or quarantined
+  bool operator==(const DomainCoverage&) const = default;
+};
 struct CoverageView {
   std::vector<FragmentCoverage> fragments;
   uint64_t quarantined_ranges = 0;
   std::vector<QuarantinedRange> quarantined;  // at most kMaxStatusRanges
+  std::vector<DomainCoverage> domains;        // at most kMaxStatusRanges; none without a manifest
   bool operator==(const CoverageView&) const = default;
+};
+
+// Of the rounds, as RoundPlanner predicts and plans them. Zeros: not known yet.
+struct PlanView {
+  double predicted_s = 0;       // the round that is open
+  double last_predicted_s = 0;  // the last committed one that had been predicted, and what it took
+  double last_measured_s = 0;
+  uint64_t compared_rounds = 0;
+  double mean_error = 0;  // |predicted - measured| / measured over these rounds
+  double p95_error = 0;
+  // P1: the shared deadline, the tokens per second that it gives, and what nothing can beat.
+  double deadline_s = 0;
+  double tokens_per_s = 0;
+  double bound_tokens_per_s = 0;
+  double solver_s = 0;
+  // P4, over the last rounds: advice, and its cost over that of knowing all arrival times.
+  double advised_quorum = 0;
+  double advised_grace = 0;
+  double quorum_ratio = 0;
+  double ratio() const { return bound_tokens_per_s > 0 ? tokens_per_s / bound_tokens_per_s : 0; }
+  bool operator==(const PlanView&) const = default;
 };
 
 struct RunStatus {
@@ -70,10 +104,12 @@ struct RunStatus {
   uint64_t rounds = 0;  // planned
   uint64_t bytes_in = 0;
   uint64_t bytes_out = 0;
+  uint64_t data_bytes_out = 0;  // of them training data
   uint64_t workers_total = 0;
   std::vector<WorkerRow> workers;
   std::vector<LossPoint> history;
   CoverageView coverage;
+  PlanView plan;
 };
 
 // One JSON object; keys are the structs' names, durations in seconds as *_seconds. Workers beyond

@@ -160,6 +160,7 @@ TEST(RunStatus, JsonIsBoundedAndAlwaysValid) {
   status.coverage.fragments = {{.committed = 1, .carried_too_often = 4, .total = 7}, {.free = 7}};
   status.coverage.quarantined_ranges = 300;
   status.coverage.quarantined = {{2, 4, {"kitchen", "attic"}}};
+  status.coverage.domains = {{"web", 100, 240, 10, 3}};
   const auto json = nlohmann::json::parse(ToJson(status));
   EXPECT_EQ(json.at("workers").size(), kMaxStatusWorkers);
   EXPECT_EQ(json.at("history").size(), kMaxStatusPoints);

@@ -90,6 +90,13 @@ bool ReducerThread::Drop(const DropContribution& request) {
       attempts_.erase(it->second.attempt);
       uploads_.erase(it);
     }
+    // What was to be added up with it will not be: the round is aborted, or has another list.
+    if (auto it = reduce_.find(request.fragment); it != reduce_.end()) {
+      const auto& list = it->second.included;
+      if (std::any_of(list.begin(), list.end(),
+                      [&](const auto& part) { return part.first == request.id; }))
+        reduce_.erase(it);
+    }
     Check(Of(request.fragment).Drop(request.id));
   });
 }

@@ -37,6 +37,7 @@ RunConfig Fixed(RunConfig config) {
   config.run.patience = 0;
   config.checkpoint = {};
   config.data.train.clear();
+  config.data.manifest.clear();  // its identity decides
   return config;
 }
 
@@ -50,7 +51,7 @@ absl::Status CheckSameRun(const State& state, const RunStartOptions& options) {
   }
   if (state.data_identity != options.data_identity) {
     return absl::InvalidArgumentError("this run trains on data " + ToHex(state.data_identity) +
-                                      ", but data.train is " + ToHex(options.data_identity));
+                                      ", but the data here is " + ToHex(options.data_identity));
   }
   return absl::OkStatus();
 }
@@ -151,13 +152,12 @@ absl::StatusOr<Record> BeginGeneration(Storage& storage, const RunStartOptions& 
   const std::optional<LeaseBook> leases = LeaseBook::Decode(reader);
   if (!leases || leases->total() != options.positions ||
       leases->fragments() != options.layout.size()) {
-    return absl::InvalidArgumentError(options.resume_from +
-                                      " counts other data than data.train has");
+    return absl::InvalidArgumentError(options.resume_from + " counts other data than is given now");
   }
   if (checkpoint.state.data_identity != options.data_identity) {
     return absl::InvalidArgumentError(options.resume_from + " was trained on data " +
                                       ToHex(checkpoint.state.data_identity) +
-                                      ", but data.train is " + ToHex(options.data_identity));
+                                      ", but the data here is " + ToHex(options.data_identity));
   }
   const std::string path = FolderOf(checkpoint.state.fragments);
   for (const std::string& other : ListCheckpoints(storage, kCheckpoints)) {

@@ -35,13 +35,20 @@ Role RoleOf(const AdmitKey& admit) { return admit.invitation ? Role::kInvitation
 }  // namespace
 
 CoordinatorService::CoordinatorService(Options options, Observer observer)
-    : options_(std::move(options)), observer_(std::move(observer)) {}
+    : options_(std::move(options)),
+      observer_(std::move(observer)),
+      planner_(
+          {.inner_steps = options_.config.sync.inner_steps,
+           .tokens_per_step = static_cast<double>(SamplesPerStep(options_.config) * kSampleTokens),
+           .rule = {options_.config.round.quorum, options_.config.round.grace}}) {}
 
 CoordinatorService::~CoordinatorService() {
   events_.Close();
-  if (reducer_) reducer_->Stop();  // it sends through the server
-  server_.reset();                 // its thread hands messages to the reducer, which refuses them
+  if (reducer_) reducer_->Stop();  // they send through the server
+  if (blobs_) blobs_->Stop();
+  server_.reset();  // its thread hands messages to the reducer, which refuses them
   reducer_.reset();
+  blobs_.reset();
 }
 
 absl::StatusOr<std::unique_ptr<CoordinatorService>> CoordinatorService::Start(
@@ -79,6 +86,10 @@ absl::Status CoordinatorService::Open() {
     if (round) rounds_[FragmentId{i}] = {round->opened, std::nullopt, round->members.size()};
   }
   StartReducers(std::move(reducers), start.checkpoint.state);
+  if (options_.data) {
+    StartBlobs();
+    domains_ = DomainCoverageOf(core_->state(), *options_.data);
+  }
   // Before the port is open: whoever is enrolled must not be turned away.
   Step(BootEvent{.restarted = restarted_});
   if (failure_) return *failure_;
@@ -101,10 +112,11 @@ absl::StatusOr<std::vector<std::unique_ptr<Reducer>>> CoordinatorService::OpenRe
                        .fragment = FragmentId{i},
                        .elements = layout.elements,
                        .codec_up = *CodecSpecByName(sync.codec, sync.bits),
-                       .codec_down = *CodecSpecByName(sync.codec_down, sync.bits_down),
+                       .codec_down = *CodecSpecByName(sync.codec_down, BitsDown(options_.config)),
                        .beta_down = static_cast<float>(sync.error_feedback),
                        .layout = i < options_.tensors.size() ? options_.tensors[i]
-                                                             : std::vector<TensorSpan>()}));
+                                                             : std::vector<TensorSpan>(),
+                       .rules = RulesOf(sync)}));
     RETURN_IF_ERROR(reducer->Load(start.state.generation, from, PartOf(layout, c.parameters),
                                   PartOf(layout, c.momentum), PartOf(layout, c.residual)));
     std::vector<CommitView> commits;
@@ -133,9 +145,22 @@ void CoordinatorService::StartReducers(std::vector<std::unique_ptr<Reducer>> red
     SendTo(route, message);
   };
   o.send_bulk = [this](const std::string& route, std::vector<Frame>&& frames) {
+    if (blobs_) blobs_->NoteExchange();
     return server_->Send(route, std::move(frames));
   };
   reducer_ = std::make_unique<ReducerThread>(std::move(o), std::move(reducers), newest);
+}
+
+void CoordinatorService::StartBlobs() {
+  BlobServer::Options o;
+  o.read = [data = options_.data](const FetchBlob& request) { return data->Read(request); };
+  o.send_control = [this](const std::string& route, const Message& message) {
+    SendTo(route, message);
+  };
+  o.send_bulk = [this](const std::string& route, std::vector<Frame>&& frames) {
+    return server_->Send(route, std::move(frames));
+  };
+  blobs_ = std::make_unique<BlobServer>(std::move(o));
 }
 
 absl::Status CoordinatorService::StartServer() {
@@ -144,7 +169,10 @@ absl::Status CoordinatorService::StartServer() {
   o.keys = folder_->keys();
   o.key_table = &key_table_;
   o.on_message = [this](Inbound&& inbound) { OnMessage(std::move(inbound)); };
-  o.on_room = [this](const std::string& route) { reducer_->Room(route); };
+  o.on_room = [this](const std::string& route) {
+    reducer_->Room(route);
+    if (blobs_) blobs_->Room(route);
+  };
   key_table_.Add(folder_->admin_keys().public_key, Role::kAdmin);
   auto server = RouterServer::Start(std::move(o));
   if (!server.ok()) {
@@ -181,6 +209,7 @@ absl::StatusOr<CoordinatorService::Outcome> CoordinatorService::Run(const std::a
     next_tick = Now() + kTickEvery;
     Step(TickEvent{});
     CheckSilence();
+    if (std::exchange(plan_due_, false)) PlanRounds();
     reducer_->Tick(Now());
     PublishStatus();
     if (over_ && (peers_.empty() || Now() - over_since_ > kFarewell)) break;
@@ -229,6 +258,10 @@ void CoordinatorService::HandleEnvelope(const Inbound& inbound, const Envelope& 
   if (const auto* fetch = std::get_if<Fetch>(&envelope.body)) {
     if (fetch->object.generation == core_->state().generation)
       reducer_->Serve(inbound.route, *fetch);
+    return;
+  }
+  if (const auto* fetch = std::get_if<FetchBlob>(&envelope.body)) {
+    if (blobs_) blobs_->Serve(inbound.route, *fetch);
     return;
   }
   HandleSession(inbound, envelope);
@@ -297,6 +330,7 @@ void CoordinatorService::HandleSession(const Inbound& inbound, const Envelope& e
 void CoordinatorService::HandleHeartbeat(SessionId session, const Heartbeat& heartbeat) {
   Peer& peer = peers_[session];
   peer.heartbeat = heartbeat;
+  planner_.OnHeartbeat(session, heartbeat);
   if (peer.stated != heartbeat.fragments) {
     for (const FragmentState& stated : heartbeat.fragments) CountHashCheck(peer.stated, stated);
     peer.stated = heartbeat.fragments;
@@ -351,7 +385,12 @@ void CoordinatorService::Step(EventBody body) {
       reducer_->RouteChanged(session, route);
     }
     if (const auto* refused = std::get_if<Refused>(&reply.message)) metrics_.Refused(refused->code);
-    SendTo(route, reply.message, session);
+    Message message = reply.message;
+    if (auto* welcome = std::get_if<Welcome>(&message); welcome && options_.data) {
+      welcome->manifest_id = options_.data->manifest_id();
+      welcome->manifest_bytes = options_.data->encoded().size();
+    }
+    SendTo(route, message, session);
   }
   for (const Request& request : effects.requests) {
     if (!Do(request))
@@ -420,16 +459,19 @@ bool CoordinatorService::DoCheckpoint(const StoreCheckpoint& request) {
 }
 
 void CoordinatorService::CheckSilence() {
-  const Duration limit =
-      10 * Seconds(1) * static_cast<int64_t>(options_.config.run.patience * 1000) / 1000;
-  std::vector<SessionId> silent;
+  const Duration beat =
+      Seconds(1) * static_cast<int64_t>(options_.config.run.patience * 1000) / 1000;
+  std::vector<SessionId> silent, late;
   for (const auto& [id, session] : core_->state().sessions) {
     auto [peer, is_new] = peers_.try_emplace(id);
     if (is_new)
       peer->second.last_heard =
           Now();  // restored from the journal: it has the full time to come back
-    if (Now() - peer->second.last_heard > limit) silent.push_back(id);
+    const Duration unheard = Now() - peer->second.last_heard;
+    if (unheard > kSilentBeats * beat) silent.push_back(id);
+    if (unheard > kLateBeats * beat) late.push_back(id);
   }
+  if (late != late_) Step(LateEvent{late_ = late});
   if (silent.empty() && !core_->state().frozen_until) return;
   Step(SilentEvent{silent});
   for (SessionId id : silent) {
@@ -459,6 +501,10 @@ absl::StatusOr<std::string> CoordinatorService::Invite(uint32_t uses, uint64_t e
 void CoordinatorService::OnRecord(const Record& record) {
   LogDebug(DescribeRecord(record));
   if (observer_.on_record) observer_.on_record(record);
+  planner_.OnRecord(record);
+  plan_due_ = plan_due_ || std::holds_alternative<RoundCommitted>(record.body) ||
+              std::holds_alternative<MemberReady>(record.body) ||
+              std::holds_alternative<SessionEnded>(record.body);
   if (const auto* r = std::get_if<RoundOpened>(&record.body)) {
     rounds_[r->fragment] = {record.now, std::nullopt, r->members.size()};
   } else if (const auto* r = std::get_if<RoundCommitted>(&record.body)) {
@@ -494,6 +540,29 @@ void CoordinatorService::OnRecord(const Record& record) {
     validation_loss_ = new_validation_loss_ = r->loss;
     if (observer_.on_evaluation) observer_.on_evaluation(core_->state().outer_steps(), r->loss);
   }
+}
+
+// P1 from what has been measured; the core takes the steps over with the next round.
+void CoordinatorService::PlanRounds() {
+  if (core_->state().phase != Phase::kRunning) return;
+  std::map<SessionId, uint64_t> steps;
+  for (const auto& [id, session] : core_->state().sessions) {
+    if (session.ready && !session.finishing) steps[id] = session.steps;
+  }
+  const int64_t begin = MonotonicNs();
+  PlanEvent event = planner_.Plan(steps);
+  planner_.SetSolverSeconds(1e-9 * static_cast<double>(MonotonicNs() - begin));
+  const PlanView& plan = planner_.view();
+  metrics_.SetPlan(plan);
+  if (plan.compared_rounds > 0) {
+    LogDebug("the last round took " + std::to_string(plan.last_measured_s) + " s, predicted were " +
+             std::to_string(plan.last_predicted_s) + " s");
+  }
+  if (options_.config.round.plan != "auto" || event.steps.empty()) return;
+  LogInfo("plan: steps of " + std::to_string(event.steps.size()) + " workers change; deadline " +
+          std::to_string(plan.deadline_s) + " s, " + std::to_string(plan.ratio()) +
+          " of the bound");
+  Step(std::move(event));
 }
 
 uint64_t CoordinatorService::Tokens() const {
@@ -546,6 +615,7 @@ void CoordinatorService::OnCommitted(const CommitView& commit) {
   metrics_.SetLoss(last_loss_);
   metrics_.SetSyncSeconds(std::chrono::duration<double>(report.sync).count());
   metrics_.SetComputingPercent(report.computing_percent);
+  if (options_.data) domains_ = DomainCoverageOf(state, *options_.data);
   history_.push_back({report.round, report.loss, report.validation_loss});
   last_report_ = report;
   if (observer_.on_round) observer_.on_round(report);
@@ -562,6 +632,7 @@ WorkerRow CoordinatorService::RowOf(const Session& session, const Peer& peer) co
         static_cast<double>(h.steps * SamplesPerStep(options_.config) * kSampleTokens) / total_s;
     row.computing_percent = 100e-9 * static_cast<double>(h.computing_ns) / total_s;
   }
+  row.planned_steps = session.steps;
   row.bytes_up = h.bytes_sent;
   row.bytes_down = h.bytes_received;
   row.last_seen = Now() - peer.last_heard;
@@ -584,11 +655,16 @@ void CoordinatorService::PublishStatus() {
   status.workers_total = state.sessions.size();
   most_workers_ = std::max<uint32_t>(most_workers_, static_cast<uint32_t>(state.sessions.size()));
   for (const auto& [id, session] : state.sessions) {
-    if (status.workers.size() < kMaxStatusWorkers)
-      status.workers.push_back(RowOf(session, peers_[id]));
+    if (status.workers.size() == kMaxStatusWorkers) break;
+    status.workers.push_back(RowOf(session, peers_[id]));
+    status.workers.back().step_seconds = planner_.StepSeconds(id).value_or(0);
   }
   status.history = history_;
+  status.plan = planner_.view();
   status.coverage = CoverageOf(state);
+  status.coverage.domains = domains_;
+  if (blobs_) status.data_bytes_out = blobs_->sent_bytes();
+  metrics_.SetDataBytesOut(status.data_bytes_out);
   metrics_.SetWorkersLive(state.sessions.size());
   board_.Set(ToJson(status));
 }

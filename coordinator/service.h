@@ -14,11 +14,14 @@
 
 #include "absl/status/statusor.h"
 #include "common/bounded_queue.h"
+#include "coordinator/blob_server.h"
 #include "coordinator/core/coordinator.h"
+#include "coordinator/data_origin.h"
 #include "coordinator/http_metrics.h"
 #include "coordinator/http_status.h"
 #include "coordinator/reducer_thread.h"
 #include "coordinator/report.h"
+#include "coordinator/round_planner.h"
 #include "coordinator/run_folder.h"
 #include "transport/invitation.h"
 #include "transport/server.h"
@@ -40,6 +43,7 @@ class CoordinatorService {
     std::vector<std::vector<TensorSpan>> tensors;  // of each fragment; empty: matrices
     Digest data_identity{};
     uint64_t positions = 0;
+    std::shared_ptr<DataOrigin> data;  // of a run with a manifest; its identity is data_identity
     std::string resume_from;
     Duration worker_wait{0};  // end when no worker has joined after this long; 0: wait for ever
     uint64_t random = 0;      // of the operating system's generator; names a new run or generation
@@ -86,6 +90,7 @@ class CoordinatorService {
 
   CoordinatorService(Options options, Observer observer);
   absl::Status Open();
+  void StartBlobs();
   absl::Status StartServer();
   absl::StatusOr<std::vector<std::unique_ptr<Reducer>>> OpenReducers(const RunStart& start);
   void StartReducers(std::vector<std::unique_ptr<Reducer>> reducers, const CheckpointState& newest);
@@ -107,6 +112,7 @@ class CoordinatorService {
   WorkerRow RowOf(const Session& session, const Peer& peer) const;
   void OnRecord(const Record& record);
   void OnCommitted(const CommitView& commit);
+  void PlanRounds();
   void SendTo(const std::string& route, const Message& message, SessionId session = {});
   void SendAssignment(SessionId session);
   void CheckSilence();
@@ -126,6 +132,7 @@ class CoordinatorService {
   std::unique_ptr<Coordinator> core_;
   KeyTable key_table_;
   BoundedQueue<ShellEvent> events_{kMaxShellEvents};
+  std::unique_ptr<BlobServer> blobs_;  // with a manifest only
   std::unique_ptr<ReducerThread> reducer_;
   std::unique_ptr<RouterServer> server_;
   StatusBoard board_;
@@ -136,6 +143,7 @@ class CoordinatorService {
   Timestamp epoch_;  // the core's time when this process's clock read zero_ns_
   int64_t zero_ns_ = 0;
   std::map<SessionId, Peer> peers_;
+  std::vector<SessionId> late_;  // as the core knows it
   std::map<uint64_t, std::string> replies_;  // of the step in hand: token -> route
   std::optional<absl::Status> failure_;
   std::optional<ShutDown> over_;
@@ -160,6 +168,9 @@ class CoordinatorService {
   Heartbeat ended_;  // sums over sessions that ended
   uint32_t most_workers_ = 0;
   std::vector<LossPoint> history_;
+  std::vector<DomainCoverage> domains_;
+  RoundPlanner planner_;
+  bool plan_due_ = false;  // who takes part, or what is measured, has changed
   std::optional<RoundReport> last_report_;
 };
 

@@ -19,24 +19,24 @@ void Widen(std::string_view bytes, uint32_t token_bytes, std::span<uint32_t> out
 
 }  // namespace
 
-DataSet::DataSet(Manifest manifest, VerifiedBlobs& blobs, Options options)
-    : manifest_(std::move(manifest)),
-      blobs_(blobs),
-      options_(options),
-      starts_(manifest_.domains.size()),
-      totals_(manifest_.domains.size()) {
-  for (uint32_t i = 0; i < manifest_.shards.size(); ++i) {
-    const ShardEntry& entry = manifest_.shards[i];
+uint64_t BlockSamples(const Manifest& manifest) {
+  return std::max<uint64_t>(1, kUsualBlockBytes / manifest.format.sample_bytes());
+}
+
+SampleMap::SampleMap(const Manifest& manifest)
+    : block_samples_(BlockSamples(manifest)),
+      starts_(manifest.domains.size()),
+      totals_(manifest.domains.size()) {
+  for (const ManifestDomain& domain : manifest.domains)
+    validation_.push_back(domain.validation_samples);
+  for (uint32_t i = 0; i < manifest.shards.size(); ++i) {
+    const ShardEntry& entry = manifest.shards[i];
     starts_[entry.domain].emplace_back(totals_[entry.domain], i);
     totals_[entry.domain] += entry.samples;
   }
 }
 
-uint64_t DataSet::samples(uint32_t domain) const {
-  return totals_[domain] - manifest_.domains[domain].validation_samples;
-}
-
-DataSet::Place DataSet::PlaceOf(uint32_t domain, uint64_t number_in_domain) const {
+SampleMap::Place SampleMap::PlaceOf(uint32_t domain, uint64_t number_in_domain) const {
   LONGHAUL_CHECK(domain < starts_.size() && number_in_domain < totals_[domain], "no such sample");
   const auto& starts = starts_[domain];
   const auto after =
@@ -45,25 +45,38 @@ DataSet::Place DataSet::PlaceOf(uint32_t domain, uint64_t number_in_domain) cons
   return {shard, number_in_domain - before};
 }
 
+SampleMap::Place SampleMap::Training(uint32_t domain, uint64_t number) const {
+  const uint64_t count = samples(domain);
+  LONGHAUL_CHECK(number < count, "no such sample");
+  const uint64_t into = validation_[domain] % block_samples_;
+  const uint64_t shared = std::min(into == 0 ? 0 : block_samples_ - into, count);
+  return PlaceOf(domain, validation_[domain] + (number + shared) % count);
+}
+
+SampleMap::Place SampleMap::Validation(uint32_t domain, uint64_t number) const {
+  LONGHAUL_CHECK(number < validation_[domain], "no such validation sample");
+  return PlaceOf(domain, number);
+}
+
+DataSet::DataSet(Manifest manifest, Blocks& blocks, Options options)
+    : manifest_(std::move(manifest)), map_(manifest_), blocks_(blocks), options_(options) {}
+
 absl::Status DataSet::ReadSample(uint32_t domain, uint64_t number, std::span<uint32_t> out) {
-  LONGHAUL_CHECK(number < samples(domain), "no such sample");
-  return Read(PlaceOf(domain, validation_samples(domain) + number), out);
+  return Read(map_.Training(domain, number), out);
 }
 
 absl::Status DataSet::ReadValidationSample(uint32_t domain, uint64_t number,
                                            std::span<uint32_t> out) {
-  LONGHAUL_CHECK(number < validation_samples(domain), "no such validation sample");
-  return Read(PlaceOf(domain, number), out);
+  return Read(map_.Validation(domain, number), out);
 }
 
 absl::StatusOr<BlockId> DataSet::Locate(uint32_t domain, uint64_t number) {
-  LONGHAUL_CHECK(number < samples(domain), "no such sample");
-  const Place place = PlaceOf(domain, validation_samples(domain) + number);
+  const SampleMap::Place place = map_.Training(domain, number);
   ASSIGN_OR_RETURN(const ShardIndex* index, Index(place.shard));
   return BlockId{place.shard, index->header.BlockOf(place.sample)};
 }
 
-absl::Status DataSet::Read(Place place, std::span<uint32_t> out) {
+absl::Status DataSet::Read(const SampleMap::Place& place, std::span<uint32_t> out) {
   LONGHAUL_CHECK(out.size() == manifest_.format.sample_tokens, "a sample of another size");
   if (manifest_.Withdrawn(place.shard, place.sample)) {
     return absl::FailedPreconditionError("this sample has been withdrawn from the data set");
@@ -82,7 +95,7 @@ absl::StatusOr<const ShardIndex*> DataSet::Index(uint32_t shard) {
   auto& slot = indexes_[shard];
   if (!slot) {
     ASSIGN_OR_RETURN(std::shared_ptr<const ShardIndex> index,
-                     blobs_.Index(manifest_.shards[shard]));
+                     blocks_.Index(manifest_.shards[shard]));
     if (index->header.format != manifest_.format) {
       return absl::DataLossError(
           "a shard is of another sample size or tokenizer than its manifest");
@@ -99,7 +112,7 @@ absl::StatusOr<const std::string*> DataSet::DecodedBlock(uint32_t shard, uint32_
     return &decoded_.back().second;
   }
   ASSIGN_OR_RETURN(const ShardIndex* index, Index(shard));
-  ASSIGN_OR_RETURN(const std::string stored, blobs_.StoredBlock(*index, block));
+  ASSIGN_OR_RETURN(const std::string stored, blocks_.StoredBlock(*index, block));
   ASSIGN_OR_RETURN(std::string decoded, DecodeBlock(*index, block, AsBytes(stored)));
   decoded_bytes_ += decoded.size();
   decoded_.emplace_back(id, std::move(decoded));
@@ -112,11 +125,11 @@ absl::StatusOr<const std::string*> DataSet::DecodedBlock(uint32_t shard, uint32_
   return &decoded_.back().second;
 }
 
-absl::Status VerifyShard(VerifiedBlobs& blobs, const ShardEntry& entry) {
-  ASSIGN_OR_RETURN(const auto index, blobs.Index(entry));
+absl::Status VerifyShard(Blocks& blocks, const ShardEntry& entry) {
+  ASSIGN_OR_RETURN(const auto index, blocks.Index(entry));
   LogicalHash logical(index->header.format);
   for (uint32_t block = 0; block < index->rows.size(); ++block) {
-    ASSIGN_OR_RETURN(const std::string stored, blobs.StoredBlock(*index, block));
+    ASSIGN_OR_RETURN(const std::string stored, blocks.StoredBlock(*index, block));
     ASSIGN_OR_RETURN(const std::string decoded, DecodeBlock(*index, block, AsBytes(stored)));
     logical.Add(AsBytes(decoded));
   }

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "data/sample_shards.h"
+#include "data/verified_blobs.h"
 
 namespace longhaul {
 namespace {

@@ -31,15 +31,26 @@ absl::StatusOr<Address> ParseAddress(const std::string& text) {
   return address;
 }
 
+absl::Status Failure(httplib::Error error) {
+  if (error == httplib::Error::Read) {
+    return absl::DeadlineExceededError("the origin stopped sending");
+  }
+  return absl::UnavailableError("no answer from the origin: " + httplib::to_string(error));
+}
+
+void Prepare(httplib::Client& client, const HttpSourceOptions& options) {
+  client.set_connection_timeout(options.connect_timeout);
+  client.set_read_timeout(options.silence_timeout);
+  client.set_write_timeout(options.silence_timeout);
+  client.set_keep_alive(true);
+  client.set_follow_location(false);
+}
+
 class HttpSource : public BlobSource {
  public:
   HttpSource(std::string name, const Address& address, const HttpSourceOptions& options)
       : name_(std::move(name)), path_(address.path), options_(options), client_(address.origin) {
-    client_.set_connection_timeout(options.connect_timeout);
-    client_.set_read_timeout(options.silence_timeout);
-    client_.set_write_timeout(options.silence_timeout);
-    client_.set_keep_alive(true);
-    client_.set_follow_location(false);
+    Prepare(client_, options);
   }
 
   const std::string& name() const override { return name_; }
@@ -88,13 +99,6 @@ class HttpSource : public BlobSource {
     return absl::OkStatus();
   }
 
-  static absl::Status Failure(httplib::Error error) {
-    if (error == httplib::Error::Read) {
-      return absl::DeadlineExceededError("the origin stopped sending");
-    }
-    return absl::UnavailableError("no answer from the origin: " + httplib::to_string(error));
-  }
-
   const std::string name_;
   const std::string path_;
   const HttpSourceOptions options_;
@@ -107,6 +111,39 @@ absl::StatusOr<std::unique_ptr<BlobSource>> OpenHttpSource(const std::string& ad
                                                            const HttpSourceOptions& options) {
   ASSIGN_OR_RETURN(const Address parsed, ParseAddress(address));
   return std::make_unique<HttpSource>(address, parsed, options);
+}
+
+absl::StatusOr<std::string> ReadHttpFile(const std::string& address, const std::string& name,
+                                         uint64_t max_bytes, const HttpSourceOptions& options) {
+  ASSIGN_OR_RETURN(const Address parsed, ParseAddress(address));
+  httplib::Client client(parsed.origin);
+  Prepare(client, options);
+  const auto deadline = Clock::now() + options.read_timeout;
+  std::string body;
+  absl::Status refused;
+  const auto answer = client.Get(
+      parsed.path + "/" + name,
+      [&](const httplib::Response& head) {
+        if (head.status == 404) {
+          refused = absl::NotFoundError("the origin has no " + name);
+        } else if (head.status != 200) {
+          refused = absl::UnavailableError(absl::StrCat("the origin answers ", head.status));
+        }
+        return refused.ok();
+      },
+      [&](const char* data, size_t n) {
+        if (Clock::now() > deadline) {
+          refused = absl::DeadlineExceededError("the origin is too slow");
+        } else if (n > max_bytes - body.size()) {
+          refused = absl::ResourceExhaustedError(name + " is too long");
+        } else {
+          body.append(data, n);
+        }
+        return refused.ok();
+      });
+  RETURN_IF_ERROR(refused);
+  if (!answer) return Failure(answer.error());
+  return body;
 }
 
 }  // namespace longhaul

@@ -26,4 +26,9 @@ struct HttpSourceOptions {
 absl::StatusOr<std::unique_ptr<BlobSource>> OpenHttpSource(const std::string& address,
                                                            const HttpSourceOptions& options);
 
+// A whole small file below such an address, for example the manifest. ResourceExhausted when it is
+// longer than `max_bytes`; else as above.
+absl::StatusOr<std::string> ReadHttpFile(const std::string& address, const std::string& name,
+                                         uint64_t max_bytes, const HttpSourceOptions& options);
+
 }  // namespace longhaul

@@ -9,6 +9,7 @@
 
 #include "data/data_set.h"
 #include "data/sample_shards.h"
+#include "data/verified_blobs.h"
 
 namespace longhaul {
 namespace {

@@ -31,8 +31,8 @@ inline constexpr size_t kMaxQuarantine = 100'000;
 
 struct PrepareOptions {
   uint32_t sample_tokens = 1024;
-  uint32_t block_bytes = 512 << 10;  // decoded; rounded down to whole samples
-  uint64_t shard_bytes = 64 << 20;   // decoded; rounded down to whole blocks
+  uint32_t block_bytes = kUsualBlockBytes;  // decoded; rounded down to whole samples
+  uint64_t shard_bytes = 64 << 20;          // decoded; rounded down to whole blocks
   int zstd_level = 1;
   double validation = 0.05;  // share of each domain's samples, [0, 0.5]; at least one unless 0
   std::string json_field = "text";

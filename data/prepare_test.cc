@@ -6,6 +6,7 @@
 #include "data/data_set.h"
 #include "data/memory_storage.h"
 #include "data/scratch_folder.h"
+#include "data/verified_blobs.h"
 
 namespace longhaul {
 namespace {

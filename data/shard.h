@@ -33,7 +33,8 @@ namespace longhaul {
 
 inline constexpr uint32_t kShardHeaderBytes = 4096;
 inline constexpr uint32_t kShardTableRowBytes = 44;
-inline constexpr uint32_t kMaxBlockBytes = 1 << 20;  // decoded
+inline constexpr uint32_t kMaxBlockBytes = 1 << 20;      // decoded
+inline constexpr uint32_t kUsualBlockBytes = 512 << 10;  // what PrepareData cuts
 inline constexpr uint32_t kMaxStoredBlockBytes = kMaxBlockBytes + (kMaxBlockBytes >> 8) + 64;
 inline constexpr uint32_t kMaxShardBlocks = 1 << 16;
 inline constexpr uint32_t kMaxSampleTokens = 1 << 18;

@@ -13,21 +13,19 @@
 
 #include "absl/status/statusor.h"
 #include "data/blob_source.h"
-#include "data/manifest.h"
-#include "data/shard.h"
+#include "data/blocks.h"
 
 namespace longhaul {
 
-class VerifiedBlobs {
+class VerifiedBlobs : public Blocks {
  public:
   static constexpr size_t kMaxWrongBlobs = 3;
 
   explicit VerifiedBlobs(std::vector<std::shared_ptr<BlobSource>> sources);
 
-  // The index of a manifest's entry. Unavailable, with what every source said, when none has it.
-  absl::StatusOr<std::shared_ptr<const ShardIndex>> Index(const ShardEntry& entry);
-  // The stored bytes of a block, equal to their digest.
-  absl::StatusOr<std::string> StoredBlock(const ShardIndex& index, uint32_t block);
+  // Unavailable comes with what every source said.
+  absl::StatusOr<std::shared_ptr<const ShardIndex>> Index(const ShardEntry& entry) override;
+  absl::StatusOr<std::string> StoredBlock(const ShardIndex& index, uint32_t block) override;
 
   struct SourceReport {
     std::string name;

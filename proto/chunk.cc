@@ -9,7 +9,7 @@ constexpr uint16_t kFormat = 1;
 
 bool KnownKind(uint16_t kind) {
   return kind >= static_cast<uint16_t>(ObjectKind::kContribution) &&
-         kind <= static_cast<uint16_t>(ObjectKind::kState);
+         kind <= static_cast<uint16_t>(ObjectKind::kBlob);
 }
 
 }  // namespace

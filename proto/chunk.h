@@ -18,7 +18,7 @@ inline constexpr size_t kChunkHeaderBytes = 48;
 
 struct ChunkHeader {
   ObjectKind kind = ObjectKind::kContribution;
-  uint64_t transfer = 0;  // Fetch.attempt that asked for it
+  uint64_t transfer = 0;  // Fetch.attempt or FetchBlob.transfer that asked for it
   uint32_t chunk = 0;
   uint32_t codec = 0;
   uint64_t elements = 0;

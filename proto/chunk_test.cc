@@ -41,7 +41,7 @@ TEST(ChunkHeaderTest, RefusesWrongMagicVersionAndKind) {
     bad[at] = static_cast<char>(bad[at] ^ 0x10);
     EXPECT_FALSE(DecodeChunkHeader(AsBytes(bad)).ok()) << at;
   }
-  for (char kind : {'\0', '\4', '\x7F'}) {
+  for (char kind : {'\0', '\5', '\x7F'}) {
     std::string bad = good;
     bad[6] = kind;
     EXPECT_FALSE(DecodeChunkHeader(AsBytes(bad)).ok());

@@ -24,6 +24,8 @@ wire::Fetch* Slot(wire::Envelope* e, const Fetch&) { return e->mutable_fetch(); 
 wire::FetchRefused* Slot(wire::Envelope* e, const FetchRefused&) {
   return e->mutable_fetch_refused();
 }
+wire::FetchBlob* Slot(wire::Envelope* e, const FetchBlob&) { return e->mutable_fetch_blob(); }
+wire::BlobRefused* Slot(wire::Envelope* e, const BlobRefused&) { return e->mutable_blob_refused(); }
 wire::Refused* Slot(wire::Envelope* e, const Refused&) { return e->mutable_refused(); }
 wire::Enrolled* Slot(wire::Envelope* e, const Enrolled&) { return e->mutable_enrolled(); }
 wire::Welcome* Slot(wire::Envelope* e, const Welcome&) { return e->mutable_welcome(); }
@@ -55,6 +57,10 @@ absl::Status BodyFromProto(const wire::Envelope& in, Message* out) {
       return BodyFromProto<Fetch>(in.fetch(), out);
     case wire::Envelope::kFetchRefused:
       return BodyFromProto<FetchRefused>(in.fetch_refused(), out);
+    case wire::Envelope::kFetchBlob:
+      return BodyFromProto<FetchBlob>(in.fetch_blob(), out);
+    case wire::Envelope::kBlobRefused:
+      return BodyFromProto<BlobRefused>(in.blob_refused(), out);
     case wire::Envelope::kRefused:
       return BodyFromProto<Refused>(in.refused(), out);
     case wire::Envelope::kEnrolled:

@@ -106,6 +106,8 @@ void ToProto(const Welcome& in, wire::Welcome* out) {
   out->set_heartbeat_every_ns(static_cast<uint64_t>(in.heartbeat_every.count()));
   out->set_silence_limit_ns(static_cast<uint64_t>(in.silence_limit.count()));
   out->set_keep_residual(in.keep_residual);
+  out->set_manifest_id(BytesOf(in.manifest_id));
+  out->set_manifest_bytes(in.manifest_bytes);
 }
 
 absl::Status FromProto(const wire::Welcome& in, Welcome* out) {
@@ -116,6 +118,8 @@ absl::Status FromProto(const wire::Welcome& in, Welcome* out) {
   out->parameters = in.parameters();
   RETURN_IF_ERROR(DurationFromProto(in.heartbeat_every_ns(), &out->heartbeat_every));
   out->keep_residual = in.keep_residual();
+  RETURN_IF_ERROR(FixedFromBytes(in.manifest_id(), &out->manifest_id));
+  out->manifest_bytes = in.manifest_bytes();
   return DurationFromProto(in.silence_limit_ns(), &out->silence_limit);
 }
 

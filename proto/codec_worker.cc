@@ -148,4 +148,33 @@ absl::Status FromProto(const wire::FetchRefused& in, FetchRefused* out) {
   return FromProto(in.object(), &out->object);
 }
 
+void ToProto(const FetchBlob& in, wire::FetchBlob* out) {
+  out->set_transfer(in.transfer);
+  out->set_blob_id(BytesOf(in.blob_id));
+  out->set_offset(in.offset);
+  out->set_bytes(in.bytes);
+  out->set_urgent(in.urgent);
+}
+
+absl::Status FromProto(const wire::FetchBlob& in, FetchBlob* out) {
+  if (in.bytes() > kMaxBlobPartBytes)
+    return absl::InvalidArgumentError("a part of a blob is too long");
+  out->transfer = in.transfer();
+  out->offset = in.offset();
+  out->bytes = in.bytes();
+  out->urgent = in.urgent();
+  return FixedFromBytes(in.blob_id(), &out->blob_id);
+}
+
+void ToProto(const BlobRefused& in, wire::BlobRefused* out) {
+  out->set_transfer(in.transfer);
+  out->set_reason(in.reason);
+}
+
+absl::Status FromProto(const wire::BlobRefused& in, BlobRefused* out) {
+  out->transfer = in.transfer();
+  out->reason = in.reason();
+  return absl::OkStatus();
+}
+
 }  // namespace longhaul

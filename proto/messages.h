@@ -24,10 +24,11 @@ inline constexpr uint32_t kMaxLeasesPerMessage = 256;
 inline constexpr uint32_t kMaxCommitsPerMessage = 64;
 inline constexpr uint32_t kMaxRequestsPerMessage = 8;
 inline constexpr uint32_t kMaxMissingRuns = 256;
+inline constexpr uint32_t kMaxBlobPartBytes = 1024 * 1024;
 inline constexpr uint32_t kMaxFragmentsPerMessage = 256;  // every list with one entry per fragment
 
-// A large object that travels in chunks, named fully.
-enum class ObjectKind : uint8_t { kContribution = 1, kAggregate = 2, kState = 3 };
+// A large object that travels in chunks, named fully. Parts of blobs (FetchBlob) have no ObjectId.
+enum class ObjectKind : uint8_t { kContribution = 1, kAggregate = 2, kState = 3, kBlob = 4 };
 struct ObjectId {
   ObjectKind kind = ObjectKind::kContribution;
   Generation generation;
@@ -169,6 +170,24 @@ struct FetchRefused {
   auto operator<=>(const FetchRefused&) const = default;
 };
 
+// ---- training data: worker -> coordinator, and the answer ----
+
+// Bytes of a shard, or of the manifest (by its id). Comes as one chunk of kind kBlob with this
+// `transfer`, or as BlobRefused. Nothing is remembered: what was lost is asked for again.
+struct FetchBlob {
+  uint64_t transfer = 0;  // new for every part that a process asks for
+  Digest blob_id{};
+  uint64_t offset = 0;
+  uint32_t bytes = 0;   // 1 to kMaxBlobPartBytes
+  bool urgent = false;  // training waits for it; the rest gives way to the exchange of the model
+  auto operator<=>(const FetchBlob&) const = default;
+};
+struct BlobRefused {
+  uint64_t transfer = 0;
+  std::string reason;
+  auto operator<=>(const BlobRefused&) const = default;
+};
+
 // ---- coordinator -> worker ----
 
 enum class RefusalCode : uint8_t {
@@ -203,8 +222,10 @@ struct Welcome {
   Digest data_identity{};
   uint64_t parameters = 0;  // of the whole model
   Duration heartbeat_every{0};
-  Duration silence_limit{0};  // after this long without our answer, reconnect
+  Duration silence_limit{0};   // after this long without our answer, reconnect
   bool keep_residual = false;  // the snapshot that Hello named is still right
+  Digest manifest_id{};        // of the data; all zero: the run has no manifest
+  uint64_t manifest_bytes = 0;
   auto operator<=>(const Welcome&) const = default;
 };
 
@@ -269,7 +290,7 @@ struct Assignment {
 
 using Message = std::variant<Enroll, Hello, Heartbeat, ContributionReady, RequestDone, Leave, Fetch,
                              FetchRefused, Refused, Enrolled, Welcome, Assignment, AdminInvite,
-                             AdminRevoke, AdminDone>;
+                             AdminRevoke, AdminDone, FetchBlob, BlobRefused>;
 
 struct Envelope {
   uint32_t protocol_version = kProtocolVersion;

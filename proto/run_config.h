@@ -3,7 +3,10 @@
 // defaults of the file.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
+#include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -45,6 +48,12 @@ struct DataSection {
   std::string tokenizer = "bytes";
   uint32_t sequence_length = 128;
   uint64_t max_bytes = 0;  // 0 = all
+  // Instead of `train`: a prepared folder, or http://... of one. Workers get its blocks from the
+  // coordinator, or from their own --data.
+  std::string manifest;
+  // Shares of the manifest's domains, "web=3 code=1"; "" = by their samples. "; 100: web=1 code=1"
+  // changes them from a macro-block of positions on.
+  std::string mixture;
   auto operator<=>(const DataSection&) const = default;
 };
 
@@ -65,6 +74,7 @@ struct TrainSection {
   // Muon only.
   double adamw_learning_rate = 0.003;  // of embedding, head and norms
   double muon_momentum = 0.95;
+  std::string mode = "backprop";  // or "pcn": section pcn says where gradients come from
   auto operator<=>(const TrainSection&) const = default;
 };
 
@@ -76,12 +86,22 @@ struct SyncSection {
   std::string codec = "int8";
   std::string codec_down = "int8";  // the same, down
   double bits = 2.0;                // per parameter, of top-k and bit-budget, up
-  double bits_down = 4.0;           // the same, down
+  double bits_down = 0.0;           // the same, down; 0: BitsDown(config)
   double error_feedback = 0.9;      // decay of the residual; negative = none
   double outer_lr = 0.7;
   double outer_momentum = 0.6;
-  std::string weights = "tokens";  // tokens | equal
-  std::string preset = "none";     // where values came from that the file does not give
+  std::string weights = "tokens";   // tokens | equal | tokens2_per_step
+  std::string preset = "none";      // where values came from that the file does not give
+  bool delta_per_step = false;      // contributions count by what they moved per inner step
+  std::string aggregator = "mean";  // mean | contributor_mean
+  bool norm_cap = false;
+  bool restore_norm = false;
+  uint32_t outer_warmup_rounds = 0;
+  uint32_t outer_drop_round = 0;  // the first one with outer_lr * outer_drop; 0: none
+  double outer_drop = 0.65;
+  double mixing = -1.0;  // share of the local parameters that an outer step keeps; negative: the
+                         // local progress is carried over
+  std::string steps_per_worker;  // "NAME=H, NAME=H": instead of inner_steps
   auto operator<=>(const SyncSection&) const = default;
 };
 
@@ -95,6 +115,9 @@ struct RoundSection {
   std::string required_workers;
   uint64_t min_tokens = 0;
   std::string broken_contract = "stop";
+  // Steps per worker and round: "fixed" = sync.inner_steps, "auto" = planned from measured speeds,
+  // so that all are ready at one time.
+  std::string plan = "fixed";
   auto operator<=>(const RoundSection&) const = default;
 };
 
@@ -111,6 +134,17 @@ struct CheckpointSection {
   auto operator<=>(const CheckpointSection&) const = default;
 };
 
+// Only with train.mode = "pcn": the credit rule of pcn/rules/rule_options.h.
+struct PcnSection {
+  std::string rule = "zil";
+  uint32_t sweeps = 1;
+  double rate = 0.1;  // of states or errors
+  double momentum = 0;
+  double output_weight = 1;
+  double nudge = 0;  // of the cost: size and sign; 0 = none
+  auto operator<=>(const PcnSection&) const = default;
+};
+
 struct RunConfig {
   RunSection run;
   ModelSection model;
@@ -120,8 +154,16 @@ struct RunConfig {
   RoundSection round;
   NetworkSection network;
   CheckpointSection checkpoint;
+  PcnSection pcn;
   auto operator<=>(const RunConfig&) const = default;
 };
+
+// The default of sync.bits_down: a mean of many coded contributions holds more than one of them.
+double BitsDown(const RunConfig& config);
+
+// SyncSection::steps_per_worker as a map. Nothing: it is not a list of NAME=STEPS with different
+// names and 1 to a million steps.
+std::optional<std::map<std::string, uint32_t>> StepsPerWorker(const std::string& list);
 
 // Samples (of kSampleTokens) that one inner step consumes. Validation of the config guarantees that
 // this divides evenly.
@@ -129,5 +171,15 @@ inline uint64_t SamplesPerStep(const RunConfig& c) {
   return uint64_t{c.train.per_device_train_batch_size} * c.train.gradient_accumulation_steps *
          c.data.sequence_length / kSampleTokens;
 }
+
+// Weight updates of one inner step: above 1 for a rule that updates at every sweep.
+inline uint32_t UpdatesPerStep(const RunConfig& c) {
+  const bool incremental = c.train.mode == "pcn" && c.pcn.rule == "ipc";
+  return incremental ? std::max(1u, c.pcn.sweeps * c.train.gradient_accumulation_steps) : 1;
+}
+
+// sync.inner_steps counts weight updates; a worker counts steps. Validation of the config
+// guarantees that this divides evenly.
+inline uint32_t StepsPerRound(const RunConfig& c) { return c.sync.inner_steps / UpdatesPerStep(c); }
 
 }  // namespace longhaul

@@ -8,7 +8,7 @@ namespace longhaul {
 
 namespace {
 
-constexpr uint32_t kFormat = 2;
+constexpr uint32_t kFormat = 3;
 constexpr size_t kMaxTextBytes = 4096;
 
 class FieldWriter {
@@ -54,19 +54,22 @@ void VisitFields(F& f, Config& c) {
        c.model.num_key_value_heads, c.model.rope_theta, c.model.rms_norm_eps,
        c.model.tie_word_embeddings);
   Each(f, c.data.train, c.data.validation, c.data.tokenizer, c.data.sequence_length,
-       c.data.max_bytes);
+       c.data.max_bytes, c.data.manifest, c.data.mixture);
   Each(f, c.train.optimizer, c.train.learning_rate, c.train.warmup_steps, c.train.lr_schedule,
        c.train.per_device_train_batch_size, c.train.gradient_accumulation_steps,
        c.train.weight_decay, c.train.max_grad_norm, c.train.adam_beta1, c.train.adam_beta2,
        c.train.adam_epsilon, c.train.toy_step_ms, c.train.adamw_learning_rate,
-       c.train.muon_momentum);
+       c.train.muon_momentum, c.train.mode);
   Each(f, c.sync.inner_steps, c.sync.fragments, c.sync.overlap_steps, c.sync.codec,
        c.sync.codec_down, c.sync.bits, c.sync.bits_down, c.sync.error_feedback, c.sync.outer_lr,
-       c.sync.outer_momentum, c.sync.weights, c.sync.preset);
+       c.sync.outer_momentum, c.sync.weights, c.sync.preset, c.sync.delta_per_step,
+       c.sync.aggregator, c.sync.norm_cap, c.sync.restore_norm, c.sync.outer_warmup_rounds,
+       c.sync.outer_drop_round, c.sync.outer_drop, c.sync.mixing, c.sync.steps_per_worker);
   Each(f, c.round.quorum, c.round.carry, c.round.grace, c.round.required_workers,
-       c.round.min_tokens, c.round.broken_contract);
+       c.round.min_tokens, c.round.broken_contract, c.round.plan);
   Each(f, c.network.listen, c.network.advertise, c.network.http);
   Each(f, c.checkpoint.every_rounds, c.checkpoint.keep);
+  Each(f, c.pcn.rule, c.pcn.sweeps, c.pcn.rate, c.pcn.momentum, c.pcn.output_weight, c.pcn.nudge);
 }
 
 }  // namespace

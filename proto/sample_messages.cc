@@ -51,6 +51,8 @@ Welcome SampleWelcome() {
   w.heartbeat_every = Milliseconds(500);
   w.silence_limit = Seconds(20);
   w.keep_residual = true;
+  w.manifest_id = Filled<32>(78);
+  w.manifest_bytes = uint64_t{1} << 33;
   return w;
 }
 
@@ -81,7 +83,9 @@ std::vector<Message> SampleBodies() {
       SampleAssignment(),
       AdminInvite{"0123456789abcdef", {Filled<32>(11)}, 1'800'000'000, 9},
       AdminRevoke{"0123456789abcdef"},
-      AdminDone{"no such invitation"}};
+      AdminDone{"no such invitation"},
+      FetchBlob{11, Filled<32>(79), uint64_t{1} << 32, 524'288, true},
+      BlobRefused{11, "no such shard"}};
 }
 
 }  // namespace
@@ -90,12 +94,15 @@ RunConfig SampleRunConfig() {
   RunConfig c;
   c.run = {"tiny", 11, 31, 3, 2.5, "out/tiny"};
   c.model = {"", "hf/base", 257, 64, 172, 4, 8, 2, 50000.0, 1e-6, true};
-  c.data = {"corpus.txt", 0.125, "words", 256, 1'000'000};
-  c.train = {"muon", 0.02, 51, "constant", 9, 2, 0.2, 0.5, 0.8, 0.99, 1e-7, 15, 0.004, 0.93};
-  c.sync = {30, 2, 5, "int4", "bf16", 1.5, 3.5, 0.97, 0.8, 0.6, "equal", "standard"};
-  c.round = {0.5, 3, 0.25, "a, b", 1000, "degrade"};
+  c.data = {"corpus.txt", 0.125, "words", 256, 1'000'000, "sets/mix", "web=3 code=1"};
+  c.train = {"muon", 0.02, 51, "constant", 9, 2, 0.2, 0.5, 0.8, 0.99, 1e-7, 15, 0.004, 0.93, "pcn"};
+  c.sync = {30,   2,    5,   "int4",  "bf16",     1.5,  3.5,
+            0.97, 0.8,  0.6, "equal", "standard", true, "contributor_mean",
+            true, true, 3,   90,      0.5,        0.25, "w1=7"};
+  c.round = {0.5, 3, 0.25, "a, b", 1000, "degrade", "auto"};
   c.network = {"127.0.0.1:0", "lab.example:7443", ""};
   c.checkpoint = {5, 7};
+  c.pcn = {"ipc", 5, 0.8, 0.25, 0.5, -0.1};
   return c;
 }
 

@@ -23,7 +23,8 @@ constexpr uint64_t kMaxDivisor = (uint64_t{1} << 52) - 1;  // what MeanFromSum t
 
 absl::Status CheckOptions(const Reducer::Options& o) {
   if (o.storage == nullptr || o.elements == 0 || o.chunk_elements == 0 ||
-      !std::isfinite(o.beta_down) || o.beta_down > 1.0f) {
+      !std::isfinite(o.beta_down) || o.beta_down > 1.0f ||
+      (o.rules.contributor_mean && o.rules.norm_cap)) {
     return absl::InvalidArgumentError("reducer options are out of range");
   }
   const uint64_t chunks = (o.elements - 1) / o.chunk_elements + 1;
@@ -58,7 +59,7 @@ Reducer::Reducer(const Options& options, Coding up, Coding down, AggregateFiles 
       parameters_(options.elements, 0.0f),
       momentum_(options.elements, 0.0f),
       residual_(options.beta_down < 0 ? 0 : options.elements, 0.0f),
-      sum_(up_) {}
+      sum_(up_, options.layout, options.rules) {}
 
 absl::StatusOr<std::unique_ptr<Reducer>> Reducer::Open(const Options& options) {
   RETURN_IF_ERROR(CheckOptions(options));
@@ -216,11 +217,11 @@ absl::StatusOr<Reducer::Prepared> Reducer::Close(const CloseOrder& order) {
   RETURN_IF_ERROR(CheckOrder(order));
   const ScopedFloatMode mode;
   ready_.reset();
-  std::vector<WeightedSum::Part> parts;
+  std::vector<Aggregator::Part> parts;
   for (const Included& included : order.include) {
     parts.push_back({logs_.at(included.id).get(), included.weight});
   }
-  RETURN_IF_ERROR(sum_.Bring(parts, logs_));
+  RETURN_IF_ERROR(sum_.Bring(parts, order.divisor, logs_));
   ASSIGN_OR_RETURN(Prepared prepared, Prepare(order));
   ready_ = Ready{order.round,
                  order.attempt,
@@ -230,8 +231,8 @@ absl::StatusOr<Reducer::Prepared> Reducer::Close(const CloseOrder& order) {
 }
 
 // Values [first, first + mean.size()) of the mean, with what the residual owes.
-void Reducer::MeanOf(uint64_t divisor, uint64_t first, std::span<float> mean) const {
-  MeanFromSum(sum_.values().subspan(first, mean.size()), divisor, mean);
+void Reducer::MeanOf(uint64_t first, std::span<float> mean) const {
+  sum_.Mean(first, mean);
   if (residual_.empty()) return;
   AddResidual(options_.beta_down, std::span(residual_).subspan(first, mean.size()), mean);
 }
@@ -241,7 +242,7 @@ absl::StatusOr<Reducer::Prepared> Reducer::Prepare(const CloseOrder& order) {
   ASSIGN_OR_RETURN(AggregateFiles::Writer writer, files_.Write(order.version));
   const std::optional<CodecPlan> plan =
       MakePlan(*down_.codec, down_.elements, down_.chunk_elements,
-               [&](uint64_t first, std::span<float> out) { MeanOf(order.divisor, first, out); });
+               [&](uint64_t first, std::span<float> out) { MeanOf(first, out); });
   LONGHAUL_CHECK(plan.has_value(), "a mean of finite values is finite");
   std::vector<float> coded, decoded, left;
   std::vector<std::byte> buffer;
@@ -253,7 +254,7 @@ absl::StatusOr<Reducer::Prepared> Reducer::Prepare(const CloseOrder& order) {
     decoded.resize(n);
     left.resize(residual_.empty() ? 0 : n);
     buffer.resize(down_.Bytes(chunk));
-    MeanOf(order.divisor, first, coded);
+    MeanOf(first, coded);
     const std::optional<size_t> bytes = down_.codec->EncodeChunk(*plan, first, coded, buffer);
     LONGHAUL_CHECK(bytes.has_value(), "a mean of finite values could not be coded");
     const ByteSpan payload = std::span(buffer).first(*bytes);

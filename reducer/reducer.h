@@ -9,8 +9,8 @@
 // arrival, of what came late or was dropped, of earlier attempts, or of restarts.
 //
 // Memory and descriptors: parameters, momentum, residual (4 bytes per element each) and the sum
-// (8), plus a few chunks, plus 32 bytes per chunk and one open file for each contribution that is
-// still arriving.
+// (8; 12 for the contributor mean), plus a few chunks, plus 32 bytes per chunk and one open file
+// for each contribution that is still arriving.
 //
 // Pure but for Storage: no clock, no thread, no socket. Owned by one thread. A status other than
 // those named at a function is the storage's: the process must end.
@@ -31,8 +31,8 @@
 #include "proto/chunk.h"
 #include "proto/messages.h"
 #include "reducer/aggregate_files.h"
+#include "reducer/aggregator.h"
 #include "reducer/contribution_log.h"
-#include "reducer/weighted_sum.h"
 
 namespace longhaul {
 
@@ -49,7 +49,8 @@ class Reducer {
     CodecSpec codec_down = CodecId::kInt8;  // of aggregates
     float beta_down = 0.9f;                 // decay of the residual; negative = no error feedback
     uint64_t chunk_elements = kChunkElements;
-    std::vector<TensorSpan> layout;  // of the fragment, for both codecs; empty: one matrix
+    std::vector<TensorSpan> layout;  // of the fragment; empty: one matrix
+    AggregationRules rules;
   };
 
   struct Held {
@@ -76,7 +77,7 @@ class Reducer {
     uint32_t attempt = 0;
     Version version;  // the new one
     std::vector<Included> include;
-    uint64_t divisor = 0;  // of the weighted sum
+    uint64_t divisor = 0;  // of the weighted sum: the sum of the weights, or PerStepDivisor
     float outer_lr = 0;
     float outer_momentum = 0;
   };
@@ -172,7 +173,7 @@ class Reducer {
   absl::StatusOr<Progress> ProgressOf(ContributionLog& log);
   absl::Status CheckOrder(const CloseOrder& order) const;
   absl::StatusOr<Prepared> Prepare(const CloseOrder& order);
-  void MeanOf(uint64_t divisor, uint64_t first, std::span<float> mean) const;
+  void MeanOf(uint64_t first, std::span<float> mean) const;
   absl::Status Verify(const OuterStep& step) const;
   absl::Status Apply(const OuterStep& step);
   absl::Status ForgetContributions();
@@ -190,9 +191,9 @@ class Reducer {
   std::vector<float> parameters_;
   std::vector<float> momentum_;
   std::vector<float> residual_;
-  WeightedSum::Logs logs_;
+  Aggregator::Logs logs_;
   std::map<ContributionId, uint32_t> weights_;  // as expected, of every log
-  WeightedSum sum_;
+  Aggregator sum_;
   std::optional<Ready> ready_;
 };
 

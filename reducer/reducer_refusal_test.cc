@@ -46,6 +46,7 @@ TEST_F(ReducerRefusalTest, Options) {
   EXPECT_TRUE(refused([](auto& o) { o.elements = UINT64_MAX; }));
   EXPECT_TRUE(refused([](auto& o) { o.codec_up = static_cast<CodecId>(77); }));
   EXPECT_TRUE(refused([](auto& o) { o.beta_down = std::nanf(""); }));
+  EXPECT_TRUE(refused([](auto& o) { o.rules = {.contributor_mean = true, .norm_cap = true}; }));
   EXPECT_FALSE(refused([](auto&) {}));
 }
 

@@ -15,7 +15,14 @@ struct Case {
   uint64_t elements;
   CodecSpec up, down;
   float beta;
+  AggregationRules rules = {};
 };
+
+// Tensors that cross the borders of chunks, and an odd one at the end.
+std::vector<TensorSpan> Tensors(uint64_t elements) {
+  if (elements < 100) return {};
+  return {{0, 10}, {10, 75, TensorClass::kVector}, {85, elements - 86}, {elements - 1, 1}};
+}
 
 std::unique_ptr<Reducer> MustOpen(const Reducer::Options& options) {
   auto reducer = Reducer::Open(options);
@@ -27,7 +34,17 @@ std::unique_ptr<Reducer> MustOpen(const Reducer::Options& options) {
 class TwinRounds {
  public:
   TwinRounds(const Case& c, uint64_t seed) : rng_(seed) {
-    naive_.options = {&disk_, "f0", FragmentId{4}, c.elements, c.up, c.down, c.beta, 64};
+    naive_.options = {
+        &disk_,
+        "f0",
+        FragmentId{4},
+        c.elements,
+        c.up,
+        c.down,
+        c.beta,
+        64,
+        c.rules == AggregationRules() ? std::vector<TensorSpan>() : Tensors(c.elements),
+        c.rules};
     naive_.version = Version{7};
     naive_.parameters = RandomFloats(rng_, c.elements, 1.0);
     naive_.momentum = RandomFloats(rng_, c.elements, 0.1);
@@ -171,16 +188,30 @@ class TwinRounds {
 };
 
 TEST(ReducerTest, EqualsTheNaiveTwin) {
-  const Case cases[] = {{1, CodecId::kInt8, CodecId::kInt8, 0.9f},
-                        {63, CodecId::kFloat32, CodecId::kFloat32, 0.9f},
-                        {64, CodecId::kInt4, CodecId::kInt8, -1.0f},
-                        {65, CodecId::kBf16, CodecId::kInt4, 1.0f},
-                        {200, CodecId::kInt2, CodecId::kInt4, 0.9f},
-                        {1000, CodecId::kInt8, CodecId::kInt2, 0.5f},
-                        {640, CodecId::kInt4, CodecId::kBf16, 0.0f},
-                        {1000, {CodecId::kBitBudget, 2000}, {CodecId::kBitBudget, 4000}, 0.9f},
-                        {640, {CodecId::kTopK, 500}, {CodecId::kBitBudget, 500}, 0.9f},
-                        {65, {CodecId::kBitBudget, 8000}, {CodecId::kTopK, 3000}, 0.5f}};
+  const Case cases[] = {
+      {1, CodecId::kInt8, CodecId::kInt8, 0.9f},
+      {63, CodecId::kFloat32, CodecId::kFloat32, 0.9f},
+      {64, CodecId::kInt4, CodecId::kInt8, -1.0f},
+      {65, CodecId::kBf16, CodecId::kInt4, 1.0f},
+      {200, CodecId::kInt2, CodecId::kInt4, 0.9f},
+      {1000, CodecId::kInt8, CodecId::kInt2, 0.5f},
+      {640, CodecId::kInt4, CodecId::kBf16, 0.0f},
+      {1000, {CodecId::kBitBudget, 2000}, {CodecId::kBitBudget, 4000}, 0.9f},
+      {640, {CodecId::kTopK, 500}, {CodecId::kBitBudget, 500}, 0.9f},
+      {65, {CodecId::kBitBudget, 8000}, {CodecId::kTopK, 3000}, 0.5f},
+      {300, CodecId::kInt8, CodecId::kInt8, 0.9f, {.norm_cap = true}},
+      {640, CodecId::kInt4, CodecId::kFloat32, -1.0f, {.restore_norm = true}},
+      {1000,
+       {CodecId::kBitBudget, 500},
+       {CodecId::kBitBudget, 1000},
+       0.97f,
+       {.norm_cap = true, .restore_norm = true}},
+      {640, {CodecId::kTopK, 500}, CodecId::kInt8, 0.9f, {.contributor_mean = true}},
+      {90,
+       {CodecId::kTopK, 500},
+       CodecId::kInt8,
+       0.9f,
+       {.contributor_mean = true, .restore_norm = true}}};
   uint64_t seed = 1;
   for (const Case& c : cases) {
     TwinRounds rounds(c, ++seed);

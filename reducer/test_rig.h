@@ -12,6 +12,8 @@
 #include "common/hash.h"
 #include "common/rng.h"
 #include "reducer/reducer.h"
+#include "sync/exact_sum.h"
+#include "sync/norm_rules.h"
 
 namespace longhaul {
 
@@ -146,17 +148,49 @@ struct NaiveReducer {
     version = version.Next();
   }
 
+  static __int128 Grid(float v) {
+    return static_cast<__int128>(std::nearbyint(std::ldexp(static_cast<double>(v), 40)));
+  }
+
+  // The rules themselves have twins in sync/; what they are fed is found anew here.
   std::vector<float> Mean(const Reducer::CloseOrder& order,
                           const std::map<ContributionId, Contribution>& known) const {
     std::vector<float> mean(options.elements);
-    for (uint64_t i = 0; i < options.elements; ++i) {
-      __int128 sum = 0;
+    std::vector<TensorSpan> tensors = options.layout;
+    if (tensors.empty()) tensors = {{0, options.elements}};
+    for (const TensorSpan& t : tensors) {
+      const auto norm = [&](const std::vector<float>& values) {
+        SquaredSum sum = 0;
+        for (uint64_t i = t.offset; i < t.offset + t.count; ++i) {
+          sum += static_cast<SquaredSum>(Grid(values[i]) * Grid(values[i]));
+        }
+        return sum;
+      };
+      std::vector<SquaredSum> norms;
+      std::vector<uint32_t> given;
       for (const Reducer::Included& included : order.include) {
-        const double grid = std::ldexp(static_cast<double>(known.at(included.id).decoded[i]), 40);
-        sum += static_cast<__int128>(std::nearbyint(grid)) * included.weight;
+        norms.push_back(norm(known.at(included.id).decoded));
+        given.push_back(included.weight);
       }
-      const double unit = std::ldexp(static_cast<double>(order.divisor), 40);
-      mean[i] = static_cast<float>(static_cast<double>(static_cast<int64_t>(sum)) / unit);
+      TensorWeights w{given, order.divisor};
+      if (options.rules.norm_cap) w = NormCap(norms, given);
+      for (uint64_t i = t.offset; i < t.offset + t.count; ++i) {
+        __int128 sum = 0;
+        uint64_t contributors = 0;
+        for (size_t m = 0; m < given.size(); ++m) {
+          const float v = known.at(order.include[m].id).decoded[i];
+          sum += Grid(v) * w.weights[m];
+          if (v != 0) contributors += given[m];
+        }
+        uint64_t divisor = w.divisor;
+        if (options.rules.contributor_mean) divisor = std::max<uint64_t>(1, contributors);
+        mean[i] = static_cast<float>(static_cast<double>(static_cast<int64_t>(sum)) /
+                                     std::ldexp(static_cast<double>(divisor), 40));
+      }
+      if (!options.rules.restore_norm) continue;
+      const float gain = static_cast<float>(RestoringGain(norms, given, norm(mean))) /
+                         static_cast<float>(kGainOne);
+      for (uint64_t i = t.offset; i < t.offset + t.count; ++i) mean[i] *= gain;
     }
     return mean;
   }

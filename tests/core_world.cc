@@ -151,9 +151,14 @@ void CoreWorld::Deliver() {
 
 std::vector<std::string> CoreWorld::JournalText() const {
   std::vector<std::string> lines;
-  for (const std::string& bytes : journal_)
-    lines.push_back(DescribeRecord(*DecodeRecord(AsBytes(bytes))));
+  for (const Record& record : Records()) lines.push_back(DescribeRecord(record));
   return lines;
+}
+
+std::vector<Record> CoreWorld::Records() const {
+  std::vector<Record> records;
+  for (const std::string& bytes : journal_) records.push_back(*DecodeRecord(AsBytes(bytes)));
+  return records;
 }
 
 int CoreWorld::WorkerOf(SessionId session) const {

@@ -43,6 +43,7 @@ class CoreWorld {
   const std::optional<ExitWorker>& exit_of(int i) const { return workers_.at(i).exit; }
   const std::vector<std::string>& journal() const { return journal_; }
   std::vector<std::string> JournalText() const;
+  std::vector<Record> Records() const;
 
   // Switches for tests.
   std::function<bool(int worker)> may_step = [](int) { return true; };

@@ -5,6 +5,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <bit>
 #include <limits>
 
 #include "compression/codec.h"
@@ -72,6 +73,52 @@ TEST_P(Cores, TwoWorkersFinishARun) {
   }
   EXPECT_EQ(world.worker(0).hash_mismatches(), 0u);
   ExpectExactlyOnce(world);
+}
+
+// Deltas per step: with weights of tokens a worker that makes twice the steps counts twice, and the
+// divisor gives back the mean number of steps.
+TEST_P(Cores, WorkersOfUnequalStepsAreWeighedByWhatTheyMovePerStep) {
+  RunConfig config = Config();
+  config.sync.steps_per_worker = "w1=8, nobody=3";
+  config.sync.delta_per_step = true;
+  CoreWorld world(config);
+  world.AddWorker(1);
+  world.AddWorker(2);
+  world.RunUntil(2);
+  EXPECT_THAT(world.included_steps, Contains(8));
+  EXPECT_THAT(world.included_steps, Contains(4));
+  ExpectExactlyOnce(world);
+  uint64_t closed = 0;
+  for (const Record& record : world.Records()) {
+    if (const auto* r = std::get_if<RoundClosed>(&record.body)) {
+      // Tokens over steps are equal: n equal weights, whose sum is also the divisor.
+      EXPECT_EQ(r->closing.divisor % r->closing.included.size(), 0u);
+      ++closed;
+    }
+  }
+  EXPECT_GT(closed, 0u);
+}
+
+TEST_P(Cores, TheOuterLearningRateWarmsUpAndDrops) {
+  RunConfig config = Config();
+  config.run.rounds = 5;
+  config.sync.outer_lr = 0.8;
+  config.sync.outer_warmup_rounds = 1;
+  config.sync.outer_drop_round = 3;
+  config.sync.outer_drop = 0.5;
+  CoreWorld world(config);
+  world.AddWorker(1);
+  world.AddWorker(2);
+  world.RunUntil(5);
+  const float expected[] = {0.4f, 0.8f, 0.8f, 0.4f, 0.4f};
+  uint64_t commits = 0;
+  for (const Record& record : world.Records()) {
+    const auto* r = std::get_if<RoundCommitted>(&record.body);
+    if (r == nullptr) continue;
+    EXPECT_EQ(std::bit_cast<float>(r->commit.outer_lr_bits), expected[r->commit.version.value - 1]);
+    ++commits;
+  }
+  EXPECT_EQ(commits, 5u * GetParam());
 }
 
 TEST_P(Cores, NoRoundOpensBeforeEnoughWorkersAreReady) {
@@ -225,6 +272,46 @@ TEST_P(Cores, ProgressThatALastRoundsAbortLeftOverGoesOutInTheNext) {
   world.RunUntil(3, 20);
   EXPECT_EQ(world.version(), 3u);
   ExpectExactlyOnce(world);
+}
+
+// Two of three make the quorum, but the round's time is over before the grace for the third.
+TEST_P(Cores, AQuorumThatIsHeldWhenTheTimeIsOverCommits) {
+  RunConfig config = Config();
+  config.round.quorum = 0.6;
+  config.round.grace = 1000.0;
+  CoreWorld world(config);
+  for (uint8_t k = 1; k <= 3; ++k) world.AddWorker(k);
+  world.RunUntil(1);
+  world.Tick(Seconds(5));
+  world.may_step = [](int i) { return i != 2; };
+  world.RunUntil(2, 4000);
+  EXPECT_EQ(world.version(), 2u) << world.WaitingFor();
+  EXPECT_THAT(world.JournalText(), Not(Contains(HasSubstr("aborted"))));
+  ExpectExactlyOnce(world);
+}
+
+// The time for a round follows from what the last one took: one that was given up took longer.
+TEST_P(Cores, AfterARoundWasGivenUpTheNextOneHasMoreTime) {
+  RunConfig config = Config();
+  config.round.quorum = 1.0;
+  CoreWorld world(config);
+  world.AddWorker(1);
+  world.AddWorker(2);
+  world.may_step = [](int) { return false; };
+  for (int i = 0; i < 5; ++i) world.Tick(Seconds(1));
+  world.may_step = [](int) { return true; };
+  world.RunUntil(1);
+  world.may_step = [](int) { return false; };
+  std::vector<Duration> limits;
+  for (int i = 0; i < 2000 && limits.size() < 3; ++i) {
+    const std::optional<Round>& round = world.state().fragments[0].round;
+    if (round && (limits.empty() || limits.back() != round->time_limit))
+      limits.push_back(round->time_limit);
+    world.Tick(Seconds(10));
+  }
+  ASSERT_EQ(limits.size(), 3u);
+  EXPECT_GT(limits[1], limits[0]);
+  EXPECT_GT(limits[2], limits[1]);
 }
 
 TEST_P(Cores, AWorkerThatFellBehindTheKeptCommitsLoadsTheSnapshotAndGoesOn) {

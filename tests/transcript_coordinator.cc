@@ -73,6 +73,7 @@ CoordinatorScript::Command CoordinatorScript::Find(const std::string& name) {
       {"done", &C::Done},
       {"leave", &C::LeaveSession},
       {"silent", &C::Silent},
+      {"late", &C::Late},
       {"plan", &C::Plan},
       {"tick", &C::Tick},
       {"restart", &C::Restart},
@@ -285,6 +286,12 @@ void CoordinatorScript::LeaveSession(Words& w) {
 
 void CoordinatorScript::Silent(Words& w) {
   SilentEvent event;
+  while (!w.AtEnd()) event.sessions.push_back(w.Session());
+  Feed(w, event);
+}
+
+void CoordinatorScript::Late(Words& w) {
+  LateEvent event;
   while (!w.AtEnd()) event.sessions.push_back(w.Session());
   Feed(w, event);
 }

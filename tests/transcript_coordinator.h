@@ -12,7 +12,7 @@
 //   held s1/1 f0     refused s1/1 f0 WHY     lost f0 s1/1 ...     prepared f0 [round N] [attempt N]
 //   stored           the checkpoint that was cut is durable       roll-back   to that checkpoint
 //   done 1           request 1 is answered
-//   leave s1 [hand-in]     silent s1 s2 ...     plan s1 8     tick 5s     restart
+//   leave s1 [hand-in]     silent s1 s2 ...     plan s1 8     late s1 ...    tick 5s     restart
 // Questions, without effects: assignment s1, coverage, waiting-for, degraded.
 #pragma once
 
@@ -49,6 +49,7 @@ class CoordinatorScript {
   void Done(Words& w);
   void LeaveSession(Words& w);
   void Silent(Words& w);
+  void Late(Words& w);
   void Plan(Words& w);
   void Tick(Words& w);
   void Restart(Words& w);

@@ -15,7 +15,9 @@ import zipfile
 
 TOOLS = pathlib.Path(__file__).resolve().parent
 sys.path.insert(0, str(TOOLS))
+sys.path.insert(0, str(TOOLS.parent / "wan" / "sim" / "planted"))
 import check_purity  # noqa: E402  (found through the line above)
+import plant  # noqa: E402
 import tidy  # noqa: E402
 
 SELF_NOTE = "TO" + "DO"
@@ -249,6 +251,31 @@ class PurityTest(TreeTest):
     def test_names_that_only_look_impure(self):
         for symbol in ("n::time(int)", "std::count", "expand", "absl::Nowhere"):
             self.assertIsNone(check_purity.impurity(symbol, True), symbol)
+
+
+class PlantTest(unittest.TestCase):
+    """wan/sim/planted/plant.py"""
+
+    SOURCE = "a;\nb;\nc;\n"
+
+    def plant(self, bugs, source=SOURCE):
+        return plant.planted(plant.read_bugs(bugs), lambda name: source)
+
+    def test_puts_each_bug_behind_its_own_switch(self):
+        texts = self.plant("# Why.\nbug one\nin x.cc\n-b;\n+if (!PLANTED) b;\n\n"
+                           "bug two\nin x.cc\n-c;\n+PLANTED ? d : c;\nin y.cc\n-a;\n+\n")
+        self.assertEqual(sorted(texts), ["x.cc", "y.cc"])
+        self.assertIn("\na;\nif (!::longhaul::sim::Planted(0)) b;\n"
+                      "::longhaul::sim::Planted(1) ? d : c;\n", texts["x.cc"])
+
+    def test_refuses_what_it_cannot_plant(self):
+        for bugs in ("bug one\nin x.cc\n-z;\n+y;\n",          # is not there
+                     "bug Two Words\nin x.cc\n-a;\n+b;\n",    # no name
+                     "bug one\nin x.cc\n-a;\n+b;\nwhat\n"):   # not understood
+            with self.subTest(bugs), self.assertRaises(plant.Problem):
+                self.plant(bugs)
+        with self.assertRaises(plant.Problem):
+            self.plant("bug one\nin x.cc\n-a;\n+b;\n", "a;\na;\n")
 
 
 class WheelServer(http.server.BaseHTTPRequestHandler):

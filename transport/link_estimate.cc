@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <utility>
 
 namespace longhaul {
 
@@ -13,8 +14,10 @@ constexpr Duration kLeastInterval = Milliseconds(5);
 constexpr uint64_t kProbeEvery = 8;  // intervals
 constexpr double kGain = 1.25;
 constexpr double kProbe = 1.5;
+constexpr double kProbeQueue = 2;
 constexpr double kQueueing = 1.25;    // smoothed over least round trip
-constexpr double kMuchLoss = 0.0005;  // share from which grants are doubled
+constexpr double kMuchLoss = 0.0005;  // share from which grants are raised
+constexpr double kLossGain = 3;
 constexpr double kStillGrowing = 1.15;
 constexpr int kStopDoublingAfter = 3;  // intervals without growth
 constexpr int kStallRoundTrips = 4;
@@ -63,38 +66,44 @@ void LinkEstimate::OnConsumed(Duration now, uint64_t bytes) {
 void LinkEstimate::EndInterval(Duration now) {
   const Duration length = now - interval_begin_;
   const double seconds = std::chrono::duration<double>(length).count();
-  const auto rate = static_cast<int64_t>(static_cast<double>(interval_bytes_) / seconds);
+  const uint64_t bytes = std::exchange(interval_bytes_, 0);
+  const auto measured = static_cast<int64_t>(static_cast<double>(bytes) / seconds);
+  // What comes at once after a stall of this machine is not the path's rate.
+  const int64_t rate = last_rate_ > 0 ? std::min(measured, 2 * last_rate_) : measured;
+  last_rate_ = measured;
   interval_begin_ = now;
-  interval_bytes_ = 0;
   ++intervals_;
   // A pause is no measurement: nobody sent.
   if (length > 2 * std::max(round_trip(), kFirstRoundTrip)) return;
+  const double best = kStillGrowing * static_cast<double>(rate_bytes_per_s());
   while (!rates_.empty() && rates_.back().value <= rate) rates_.pop_back();
   rates_.push_back({now, rate});
   while (rates_.front().at < now - kMemory) rates_.pop_front();
-  Decide();
+  if (static_cast<double>(rate) > best) {
+    without_growth_ = 0;
+    return SetWindow(2 * static_cast<double>(window_bytes_));
+  }
+  if (without_growth_ < kStopDoublingAfter) ++without_growth_;
+  if (without_growth_ == kStopDoublingAfter) Decide();
 }
 
 void LinkEstimate::Decide() {
-  const uint64_t rate = rate_bytes_per_s();
-  if (doubling_) {
-    const bool grows =
-        static_cast<double>(rate) > kStillGrowing * static_cast<double>(best_at_start_);
-    without_growth_ = grows ? 0 : without_growth_ + 1;
-    best_at_start_ = std::max(best_at_start_, rate);
-    doubling_ = without_growth_ < kStopDoublingAfter;
-  }
   const Duration trip = round_trip() + options_.decode_time;
-  const double product = static_cast<double>(rate) * std::chrono::duration<double>(trip).count();
+  const double product =
+      static_cast<double>(rate_bytes_per_s()) * std::chrono::duration<double>(trip).count();
   const bool queueing = static_cast<double>(smoothed_.count()) >
                         kQueueing * static_cast<double>(round_trip().count());
   double gain = kGain;
   if (queueing) gain = 1.0;
-  if (!queueing && intervals_ % kProbeEvery == 0) gain *= kProbe;
-  if (loss_ > kMuchLoss) gain *= 2;
-  if (doubling_ && !queueing) gain = std::max(gain, 2.0);
-  window_bytes_ = std::clamp(static_cast<uint64_t>(gain * product), options_.least_window_bytes,
-                             options_.most_window_bytes);
+  if (intervals_ % kProbeEvery == 0) gain *= queueing ? kProbeQueue : kProbe;
+  if (loss_ > kMuchLoss) gain *= kLossGain;
+  SetWindow(gain * product);
+}
+
+void LinkEstimate::SetWindow(double bytes) {
+  window_bytes_ =
+      static_cast<uint64_t>(std::clamp(bytes, static_cast<double>(options_.least_window_bytes),
+                                       static_cast<double>(options_.most_window_bytes)));
 }
 
 std::vector<uint64_t> ShareCredit(uint64_t window_bytes, const std::vector<uint64_t>& owed_bytes,

@@ -3,10 +3,12 @@
 //
 // Rate: the most bytes per round trip of the last ten seconds (a max filter, as BBR's: Cardwell et
 // al., ACM Queue 14(5), 2016). Round trip: the least of the last ten seconds. Credit:
-// gain × rate × (round trip + decoding), with a gain of 1.25; for one round trip in eight half as
-// much again while nothing queues, to find out whether there is more; 1.0 while round trips are a
-// quarter longer than the least, so that a queue drains; doubled on a path that loses, where
-// retransmissions hold credit. At the start it doubles per round trip until the rate stops growing.
+// gain × rate × (round trip + decoding), with a gain of 1.25; 1.0 while round trips are a quarter
+// longer than the least, so that a queue drains; tripled on a path that loses, where
+// retransmissions hold credit. For one round trip in eight it is half as much again, to find out
+// whether there is more, and twice as much while round trips are long: what makes them long may be
+// jitter, and then less credit would mean less rate, and so on down. Whenever the rate grows, at
+// the start above all, credit doubles per round trip until it no longer does.
 #pragma once
 
 #include <cstdint>
@@ -47,6 +49,7 @@ class LinkEstimate {
   };
   void EndInterval(Duration now);
   void Decide();
+  void SetWindow(double bytes);
 
   const LinkEstimateOptions options_;
   std::deque<Sample> rates_;        // bytes per second, decreasing
@@ -56,9 +59,8 @@ class LinkEstimate {
   bool started_ = false;
   uint64_t interval_bytes_ = 0;
   uint64_t intervals_ = 0;
-  uint64_t best_at_start_ = 0;  // rate, while doubling
-  int without_growth_ = 0;
-  bool doubling_ = true;
+  int64_t last_rate_ = 0;   // of the interval before
+  int without_growth_ = 0;  // intervals since the rate grew; stops counting when that is over
   double loss_ = 0;
   uint64_t window_bytes_;
 };

@@ -21,19 +21,25 @@ class Path {
       const uint64_t window = estimate.WindowBytes();
       const double product =
           static_cast<double>(bytes_per_s_) * std::chrono::duration<double>(round_trip_).count();
-      const double share = std::min(1.0, static_cast<double>(window) / product);
+      const double inflight = static_cast<double>(window / chunk_ * chunk_) / jitter_;
+      const double share = std::min(1.0, inflight / product);
       const double queue_s =
           std::max(0.0, static_cast<double>(window) - product) / static_cast<double>(bytes_per_s_);
       const auto bytes = static_cast<uint64_t>(share * static_cast<double>(bytes_per_s_) / 1000);
       worst_queue_s_ = std::max(worst_queue_s_, queue_s);
       estimate.OnConsumed(now_, bytes);
-      estimate.OnRoundTrip(now_, round_trip_ + Duration(static_cast<int64_t>(queue_s * 1e9)),
+      const double trip_s = std::chrono::duration<double>(round_trip_).count() * jitter_;
+      estimate.OnRoundTrip(now_, Duration(static_cast<int64_t>((trip_s + queue_s) * 1e9)),
                            round_trip_);
       all += bytes;
     }
     return all;
   }
   double worst_queue_s() const { return worst_queue_s_; }
+  // Only whole chunks fit the window.
+  void SetChunk(uint64_t bytes) { chunk_ = bytes; }
+  // Round trips are this much longer than the least one, whoever sends how much.
+  void SetJitter(double factor) { jitter_ = factor; }
   void SetRate(uint64_t bytes_per_s) { bytes_per_s_ = bytes_per_s, worst_queue_s_ = 0; }
   Duration now() const { return now_; }
 
@@ -42,6 +48,8 @@ class Path {
   const Duration round_trip_;
   Duration now_ = Seconds(1);
   double worst_queue_s_ = 0;
+  uint64_t chunk_ = 1;
+  double jitter_ = 1;
 };
 
 TEST(LinkEstimateTest, FindsTheRateOfPathsOfAllKinds) {
@@ -56,6 +64,41 @@ TEST(LinkEstimateTest, FindsTheRateOfPathsOfAllKinds) {
                   static_cast<double>(bytes_per_s), 0.05 * static_cast<double>(bytes_per_s));
     }
   }
+}
+
+// What makes round trips long is not our queue; backing off would only lose rate.
+TEST(LinkEstimateTest, JitterDoesNotStarveThePath) {
+  for (double factor : {1.4, 1.9}) {
+    LinkEstimate estimate;
+    Path path(125'000'000, Milliseconds(100));
+    path.SetJitter(factor);
+    path.SetChunk(250'000);  // two of them are the least window
+    path.Run(estimate, Seconds(60));
+    EXPECT_GE(path.Run(estimate, Seconds(10)), 125'000'000u * 10 * 7 / 10) << factor;
+  }
+}
+
+// The receiver's machine stands still for a moment; then everything that has come is there at once.
+TEST(LinkEstimateTest, ABurstAfterAStallIsNotTheRate) {
+  LinkEstimate estimate;
+  Path path(12'500'000, Milliseconds(100));
+  path.Run(estimate, Seconds(5));
+  const Duration later = path.now() + Milliseconds(90);
+  estimate.OnConsumed(later, 50'000);
+  for (int i = 1; i <= 100; ++i) estimate.OnConsumed(later + Milliseconds(i), 25'000);
+  EXPECT_LE(estimate.rate_bytes_per_s(), 14'000'000u);
+}
+
+// Small messages before the first large one: the start is still a start.
+TEST(LinkEstimateTest, IdleTalkDoesNotEndTheStart) {
+  LinkEstimate estimate;
+  Path path(125'000'000, Milliseconds(100));
+  for (int i = 0; i < 100; ++i) {
+    estimate.OnRoundTrip(Milliseconds(10 * i), Milliseconds(100), Milliseconds(100));
+    estimate.OnConsumed(Milliseconds(10 * i), 1000);
+  }
+  path.Run(estimate, Milliseconds(1500));
+  EXPECT_GE(path.Run(estimate, Seconds(5)), 125'000'000u * 5 * 95 / 100);
 }
 
 TEST(LinkEstimateTest, KeepsQueuesShort) {

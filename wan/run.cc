@@ -129,12 +129,9 @@ class ScenarioRun {
     const auto set = [&](const std::string& key, const std::string& value) {
       words.insert(words.end(), {"--set", key + "=" + value});
     };
-    set("run.name", "lab");
-    set("run.min_workers", std::to_string(scenario_.nodes.size() - 1));
-    set("train.optimizer", "toy");
-    set("train.toy_step_ms", "10");
-    set("model.preset", "llama-130k");
-    for (const auto& [key, value] : scenario_.run_config) set(key, value);
+    for (const std::string& setting : RunSettings(scenario_)) {
+      words.insert(words.end(), {"--set", setting});
+    }
     set("run.output_dir", RunFolder());
     set("network.listen", listen_);
     set("network.http", "");
@@ -293,21 +290,13 @@ class ScenarioRun {
       }
       m["committed_tokens"] = Number(summary, "tokens");
     }
-    m["round_seconds_p50"] = Percentile(round_s_, 50);
-    m["round_seconds_p90"] = Percentile(round_s_, 90);
-    m["round_seconds_p99"] = Percentile(round_s_, 99);
-    m["round_seconds_max"] = Percentile(round_s_, 100);
-    m["sync_seconds_p50"] = Percentile(sync_s_, 50);
-    m["sync_seconds_max"] = Percentile(sync_s_, 100);
+    MeasureRounds(round_s_, sync_s_, m);
     m["killed"] = killed_;
     m["elapsed_seconds"] = out->elapsed_s;
     MeasureNetwork(out);
-    for (const Assertion& assertion : scenario_.assertions) {
-      const auto it = m.find(assertion.metric);
-      const double value = it == m.end() ? kNone : it->second;
-      const bool skipped = FindMetric(assertion.metric)->packets && !world_.EmulatesPackets();
-      out->checks.push_back({assertion, value, assertion.HoldsFor(value), skipped});
-    }
+    const bool packets = world_.EmulatesPackets();
+    out->checks = CheckAssertions(scenario_, m,
+                                  [=](const Metric& metric) { return metric.packets && !packets; });
   }
 
   void MeasureNetwork(RunOutcome* out) {
@@ -322,14 +311,8 @@ class ScenarioRun {
       out->metrics["queue_drop_percent"] = 100 * static_cast<double>(all.queue_drops) / packets;
       out->metrics["loss_percent"] = 100 * static_cast<double>(all.losses) / packets;
     }
-    const double seconds = SecondsOf(last_commit_ - first_opened_);
-    double busiest = 0;
-    for (size_t i = 0; i < scenario_.nodes.size() && i < out->network.links.size(); ++i) {
-      const uint64_t before = i < network_before_.links.size() ? network_before_.links[i].bytes : 0;
-      const double bits = 8 * static_cast<double>(out->network.links[i].bytes - before);
-      busiest = std::max(busiest, bits / (scenario_.nodes[i].access.up_mbit * 1e6));
-    }
-    if (seconds > 0) out->metrics["uplink_percent"] = 100 * busiest / seconds;
+    MeasureUplinks(scenario_, network_before_.links, out->network.links,
+                   SecondsOf(last_commit_ - first_opened_), out->metrics);
   }
 
   const Scenario& scenario_;
@@ -362,6 +345,49 @@ bool RunOutcome::passed() const {
 absl::StatusOr<RunOutcome> RunScenario(const Scenario& scenario, RunWorld& world,
                                        const RunOptions& options, const std::atomic<int>& stop) {
   return ScenarioRun(scenario, world, options).Run(stop);
+}
+
+std::vector<std::string> RunSettings(const Scenario& scenario) {
+  std::vector<std::string> out = {
+      "run.name=lab", absl::StrCat("run.min_workers=", scenario.nodes.size() - 1),
+      "train.optimizer=toy", "train.toy_step_ms=10", "model.preset=llama-130k"};
+  for (const auto& [key, value] : scenario.run_config) out.push_back(key + "=" + value);
+  return out;
+}
+
+void MeasureRounds(const std::vector<double>& round_s, const std::vector<double>& sync_s,
+                   std::map<std::string, double>& metrics) {
+  metrics["round_seconds_p50"] = Percentile(round_s, 50);
+  metrics["round_seconds_p90"] = Percentile(round_s, 90);
+  metrics["round_seconds_p99"] = Percentile(round_s, 99);
+  metrics["round_seconds_max"] = Percentile(round_s, 100);
+  metrics["sync_seconds_p50"] = Percentile(sync_s, 50);
+  metrics["sync_seconds_max"] = Percentile(sync_s, 100);
+}
+
+void MeasureUplinks(const Scenario& scenario, const std::vector<LinkCounters>& before,
+                    const std::vector<LinkCounters>& after, double seconds,
+                    std::map<std::string, double>& metrics) {
+  double busiest = 0;
+  for (size_t i = 0; i < scenario.nodes.size() && i < after.size(); ++i) {
+    const uint64_t old = i < before.size() ? before[i].bytes : 0;
+    const double bits = 8 * static_cast<double>(after[i].bytes - old);
+    busiest = std::max(busiest, bits / (scenario.nodes[i].access.up_mbit * 1e6));
+  }
+  if (seconds > 0) metrics["uplink_percent"] = 100 * busiest / seconds;
+}
+
+std::vector<RunOutcome::Check> CheckAssertions(const Scenario& scenario,
+                                               const std::map<std::string, double>& metrics,
+                                               const std::function<bool(const Metric&)>& skips) {
+  std::vector<RunOutcome::Check> out;
+  for (const Assertion& assertion : scenario.assertions) {
+    const auto it = metrics.find(assertion.metric);
+    const double value = it == metrics.end() ? kNone : it->second;
+    const bool skipped = skips(*FindMetric(assertion.metric));
+    out.push_back({assertion, value, assertion.HoldsFor(value), skipped});
+  }
+  return out;
 }
 
 double Percentile(std::vector<double> values, double p) {

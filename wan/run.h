@@ -17,7 +17,7 @@
 
 namespace longhaul::wan {
 
-enum class Tier { kRelay, kTun };
+enum class Tier { kSim, kRelay, kTun };
 const char* TierName(Tier tier);
 
 // The machines and the network of a tier. Used by one thread.
@@ -67,6 +67,22 @@ struct RunOutcome {
 // (Cancelled). An error status: a program could not be started.
 absl::StatusOr<RunOutcome> RunScenario(const Scenario& scenario, RunWorld& world,
                                        const RunOptions& options, const std::atomic<int>& stop);
+
+// ---- shared by the tiers ----
+
+// What the scenario asks of run.toml, as section.key=value; the scenario's own keys come last.
+std::vector<std::string> RunSettings(const Scenario& scenario);
+// Adds the percentiles of times between commits and of exchanges.
+void MeasureRounds(const std::vector<double>& round_s, const std::vector<double>& sync_s,
+                   std::map<std::string, double>& metrics);
+// Adds the busiest uplink's share of `seconds`, given the counters when they began.
+void MeasureUplinks(const Scenario& scenario, const std::vector<LinkCounters>& before,
+                    const std::vector<LinkCounters>& after, double seconds,
+                    std::map<std::string, double>& metrics);
+// `skips`: what this tier does not measure, though another one would.
+std::vector<RunOutcome::Check> CheckAssertions(const Scenario& scenario,
+                                               const std::map<std::string, double>& metrics,
+                                               const std::function<bool(const Metric&)>& skips);
 
 // The p-th percentile (0 to 100) by the nearest rank; NaN for none.
 double Percentile(std::vector<double> values, double p);

@@ -84,7 +84,17 @@ class RelayWorld : public RunWorld {
 
 }  // namespace
 
-const char* TierName(Tier tier) { return tier == Tier::kTun ? "tun" : "relay"; }
+const char* TierName(Tier tier) {
+  switch (tier) {
+    case Tier::kSim:
+      return "sim";
+    case Tier::kRelay:
+      return "relay";
+    case Tier::kTun:
+      break;
+  }
+  return "tun";
+}
 
 absl::StatusOr<std::unique_ptr<RunWorld>> MakeWorld(Tier tier, const Scenario& scenario) {
   if (tier == Tier::kTun) {

@@ -12,6 +12,7 @@
 #include "sync/error_feedback.h"
 #include "sync/float_mode.h"
 #include "sync/outer_step.h"
+#include "sync/schedule.h"
 #include "sync/state_hash.h"
 
 namespace longhaul {
@@ -213,7 +214,11 @@ absl::Status Replica::Apply(const CommitView& commit, const std::vector<std::str
         NesterovStep(mean, lr, momentum, global, Part(momentum_, at, n));
         std::span<float> theta = std::span(local).first(n);
         GetLocal(at, theta);
-        Rebase(from, global, theta);
+        if (options_.mixing >= 0) {
+          Mix(options_.mixing, global, theta);
+        } else {
+          Rebase(from, global, theta);
+        }
         SetLocal(at, theta);
         return absl::OkStatus();
       }));

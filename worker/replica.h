@@ -35,6 +35,7 @@ class Replica {
     CodecSpec codec_down = CodecId::kInt8;
     float residual_decay = 0.9f;      // negative: no error feedback
     std::vector<TensorSpan> tensors;  // of the fragment, for both codecs; empty: one matrix
+    float mixing = -1;  // negative: local progress is carried over; else Mix (sync/schedule.h)
   };
   // `layout`: which of the trainer's parameters these are. `trainer` outlives the replica.
   Replica(Options options, FragmentId fragment, FragmentLayout layout, Trainer& trainer);

@@ -51,7 +51,9 @@ WorkerService::~WorkerService() {
   events_.Close();
   control_.reset();
   bulk_.reset();
+  if (samples_) samples_->Close();
   training_.reset();
+  feed_.reset();
 }
 
 absl::StatusOr<WorkerService::Outcome> WorkerService::Run(const std::atomic<int>& stop) {
@@ -87,6 +89,7 @@ absl::StatusOr<WorkerService::Outcome> WorkerService::Run(const std::atomic<int>
     Beat();
   }
   if (failure_) return *failure_;
+  if (samples_ && options_.say && !samples_->Describe().empty()) options_.say(samples_->Describe());
   const int64_t flushed = MonotonicNs() + kFlushTime.count();
   while (MonotonicNs() < flushed) events_.PopFor(Duration(flushed - MonotonicNs()));
   return Outcome{exit_->success, exit_->refusal, exit_->reason};
@@ -141,6 +144,7 @@ void WorkerService::OnConnection(const Connection& connection) {
         upload.outgoing = Outgoing(upload.sizes);  // credit of the old one lapsed
         if (auto fetch = std::exchange(upload.waiting, std::nullopt)) OnFetch(*fetch);
       }
+      if (coordinator_blobs_) coordinator_blobs_->AskAgain(/*if_silent=*/false);
       return AskForChunks(/*new_attempt=*/true);
     }
     if (enrolling_) return SendEnroll();
@@ -216,6 +220,8 @@ void WorkerService::Handle(ShellEvent&& event) {
     for (auto& [id, upload] : uploads_) Pump(upload);
     return;
   }
+  if (auto* request = std::get_if<FetchBlob>(&event)) return (void)Send(bulk_.get(), *request);
+  if (auto* ready = std::get_if<FeedReady>(&event)) return OnFeedReady(ready->status);
   auto& answer = std::get<Answer>(event);
   if (const auto* coded = std::get_if<ContributionCoded>(&answer.event); coded && answer.chunks) {
     auto sizes = std::make_shared<std::vector<uint32_t>>();
@@ -255,8 +261,14 @@ void WorkerService::OnMessage(const Envelope& envelope) {
     if (download_ && download_->object.id == gone->object) download_.reset();
     return Step(ObjectGone{gone->object});
   }
-  if (std::holds_alternative<Welcome>(envelope.body) && !joined_) {
+  if (const auto* refused = std::get_if<BlobRefused>(&envelope.body)) {
+    if (coordinator_blobs_) coordinator_blobs_->OnRefused(refused->transfer, refused->reason);
+    return;
+  }
+  if (const auto* welcome = std::get_if<Welcome>(&envelope.body); welcome && !joined_) {
     joined_ = true;
+    manifest_id_ = welcome->manifest_id;
+    manifest_bytes_ = welcome->manifest_bytes;
     if (options_.say)
       options_.say("joined run " + std::get<Welcome>(envelope.body).config.run.name + " as " +
                    options_.name);
@@ -273,6 +285,7 @@ void WorkerService::Step(const WorkerEvent& event) {
     Send(control_.get(), message);
   }
   for (const WorkerRequest& request : effects.requests) Do(request);
+  if (samples_ && core_->assignment()) samples_->SetLeases(core_->assignment()->leases);
 }
 
 void WorkerService::Do(const WorkerRequest& request) {
@@ -295,20 +308,64 @@ void WorkerService::Do(const WorkerRequest& request) {
 }
 
 void WorkerService::Load(const LoadData& load) {
-  std::shared_ptr<const Corpus> corpus;
-  DataLoaded loaded{load.identity, "toy"};
-  if (options_.load_data) {
-    auto found = options_.load_data(load.config, load.identity);
-    if (!found.ok()) return Fail(found.status());
-    corpus = *found;
-    loaded = {corpus->Identity(), corpus->Describe()};
-  }
   auto trainer = options_.make_trainer(load.config, load.parameters);
   if (!trainer.ok()) return Fail(trainer.status());
+  trainer_ = std::move(*trainer);
+  if (!load.config.data.manifest.empty()) {
+    if (absl::Status status = OpenFeed(load); !status.ok()) Fail(status);
+    return;
+  }
+  DataLoaded loaded{load.identity, "toy"};
+  if (options_.load_data) {
+    auto corpus = options_.load_data(load.config, load.identity);
+    if (!corpus.ok()) return Fail(corpus.status());
+    loaded = {(*corpus)->Identity(), (*corpus)->Describe()};
+    samples_ = SamplesOf(std::move(*corpus), load.config.run.seed);
+  }
+  StartTraining(load, loaded);
+}
+
+absl::Status WorkerService::OpenFeed(const LoadData& load) {
+  coordinator_blobs_ = std::make_shared<CoordinatorSource>([this](const FetchBlob& request) {
+    events_.TryPush(ShellEvent(request));  // what does not fit is asked for again
+  });
+  BlockFeed::Options o;
+  o.manifest_id = manifest_id_;
+  o.manifest_bytes = manifest_bytes_;
+  o.sources = options_.sources;
+  o.sources.push_back(coordinator_blobs_);
+  o.coordinator = coordinator_blobs_;
+  ASSIGN_OR_RETURN(o.cache, OpenFileStorage(options_.blocks_folder));
+  o.cache_bytes = options_.blocks_bytes;
+  o.make_order = [this, load](const Manifest& manifest) -> absl::StatusOr<MixedOrder> {
+    if (manifest.Identity() != load.identity) {
+      return absl::InvalidArgumentError("the manifest is of data " + ToHex(manifest.Identity()) +
+                                        ", but this run trains on " + ToHex(load.identity));
+    }
+    return options_.make_order(load.config, manifest);
+  };
+  o.on_ready = [this](absl::Status status) {
+    events_.Push(ShellEvent(FeedReady{std::move(status)}));
+  };
+  o.say = [](const std::string& text) { LogWarning(text); };
+  loading_ = load;
+  feed_ = std::make_unique<BlockFeed>(std::move(o));
+  return absl::OkStatus();
+}
+
+void WorkerService::OnFeedReady(const absl::Status& status) {
+  if (!status.ok()) return Fail(status);
+  const LoadData load = *std::exchange(loading_, std::nullopt);
+  const DataLoaded loaded{load.identity, "manifest " + ShortHex(manifest_id_)};
+  samples_ = SamplesOf(std::move(feed_), load.config.model.vocab_size);
+  StartTraining(load, loaded);
+}
+
+void WorkerService::StartTraining(const LoadData& load, const DataLoaded& loaded) {
   layout_ = options_.make_layout(load.config);
   codec_up_ = static_cast<uint32_t>(*CodecByName(load.config.sync.codec));
   training_ = std::make_unique<TrainingThread>(
-      TrainingThread::Options{load.config, std::move(*trainer), std::move(corpus), layout_,
+      TrainingThread::Options{load.config, std::move(trainer_), samples_, layout_,
                               options_.make_tensors(load.config), options_.snapshot_folder,
                               std::exchange(snapshot_, std::nullopt)},
       [this](WorkerEvent event, Chunks chunks) {
@@ -355,6 +412,7 @@ void WorkerService::Beat() {
   if (!enrolling_ && control_ && control_->connected()) Step(WorkerTick{});
   if (download_ && MonotonicNs() - download_->last_chunk_ns > kDownloadStall.count())
     AskForChunks(/*new_attempt=*/true);
+  if (coordinator_blobs_) coordinator_blobs_->AskAgain(/*if_silent=*/true);
 }
 
 // ---- objects that come ----
@@ -385,6 +443,12 @@ void WorkerService::AskForChunks(bool new_attempt) {
 
 void WorkerService::OnChunk(const std::vector<Frame>& frames) {
   absl::StatusOr<ChunkHeader> header = DecodeChunkHeader(frames[0].bytes());
+  if (header.ok() && header->kind == ObjectKind::kBlob) {
+    if (coordinator_blobs_ && header->bytes == frames[1].size())
+      coordinator_blobs_->OnChunk(header->transfer, frames[1].bytes());
+    return;
+  }
+  if (samples_) samples_->NoteExchange();
   if (!download_ || !header.ok() || header->bytes != frames[1].size() ||
       header->kind != download_->object.id.kind)
     return;

@@ -16,11 +16,14 @@
 #include "common/bounded_queue.h"
 #include "common/time.h"
 #include "data/corpus.h"
+#include "sharding/order/mixed_order.h"
 #include "transport/client.h"
 #include "transport/invitation.h"
 #include "transport/keys.h"
 #include "transport/transfer.h"
+#include "worker/coordinator_source.h"
 #include "worker/core/worker.h"
+#include "worker/samples.h"
 #include "worker/training.h"
 
 namespace longhaul {
@@ -48,9 +51,16 @@ class WorkerService {
     Duration give_up{0};  // without ever having joined; 0: never
     bool toy = false;
     // Finds the run's data by its identity; null for the toy trainer. On the loop's thread, once.
+    // Not for a run with a manifest: its blocks come from `sources`, then from the coordinator, and
+    // are kept below `blocks_folder`.
     std::function<absl::StatusOr<std::shared_ptr<const Corpus>>(const RunConfig&,
                                                                 const Digest& identity)>
         load_data;
+    std::vector<std::shared_ptr<BlobSource>> sources;
+    std::string blocks_folder;
+    uint64_t blocks_bytes = 0;  // of disk that they may take
+    // The order of a run with this manifest; refuses one that the run cannot be trained on.
+    std::function<absl::StatusOr<MixedOrder>(const RunConfig&, const Manifest&)> make_order;
     // Makes the trainer for `parameters` parameters. Refuses what does not fit this machine.
     std::function<absl::StatusOr<std::unique_ptr<Trainer>>(const RunConfig&, uint64_t parameters)>
         make_trainer;
@@ -86,7 +96,10 @@ class WorkerService {
     Chunks chunks;
   };
   struct Room {};
-  using ShellEvent = std::variant<Connection, Inbox, Answer, Room>;
+  struct FeedReady {
+    absl::Status status;
+  };
+  using ShellEvent = std::variant<Connection, Inbox, Answer, Room, FetchBlob, FeedReady>;
   struct Download {
     ObjectInfo object;
     ChunkReceiver receiver;
@@ -113,6 +126,9 @@ class WorkerService {
   void Step(const WorkerEvent& event);
   void Do(const WorkerRequest& request);
   void Load(const LoadData& load);
+  absl::Status OpenFeed(const LoadData& load);
+  void OnFeedReady(const absl::Status& status);
+  void StartTraining(const LoadData& load, const DataLoaded& loaded);
   void StartDownload(const ObjectInfo& object);
   void AskForChunks(bool new_attempt);
   void Pump(Upload& upload);
@@ -127,6 +143,11 @@ class WorkerService {
   std::optional<WorkerSnapshot> snapshot_;  // of an earlier process
   std::unique_ptr<Worker> core_;
   BoundedQueue<ShellEvent> events_{kMaxWorkerEvents};
+  std::shared_ptr<CoordinatorSource> coordinator_blobs_;  // of a run with a manifest
+  std::unique_ptr<BlockFeed> feed_;                       // until it is ready
+  std::optional<LoadData> loading_;
+  std::shared_ptr<Samples> samples_;
+  std::unique_ptr<Trainer> trainer_;  // until training starts
   std::unique_ptr<TrainingThread> training_;
   std::unique_ptr<DealerClient> control_;
   std::unique_ptr<DealerClient> bulk_;
@@ -142,6 +163,8 @@ class WorkerService {
   std::map<ContributionId, Upload> uploads_;
   std::vector<FragmentLayout> layout_;
   uint32_t codec_up_ = 0;
+  Digest manifest_id_{};
+  uint64_t manifest_bytes_ = 0;
   std::optional<absl::Status> failure_;
   std::optional<ExitWorker> exit_;
   bool joined_ = false;

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <vector>
 
+#include "common/hash.h"
 #include "common/rng.h"
+#include "proto/run_config.h"
 
 namespace longhaul {
 namespace {
@@ -27,12 +29,11 @@ class ToyTrainer : public Trainer {
   absl::StatusOr<StepOutput> Step(const StepInput& input) override {
     if (options_.wait) options_.wait();
     StepOutput out;
-    for (uint64_t position : input.positions) {
-      out.loss += Loss(theta_, position);
-      for (size_t i = 0; i < theta_.size(); ++i) {
-        theta_[i] += options_.learning_rate * (Target(position, i) - theta_[i]);
-      }
-      ++out.targets;
+    if (input.tokens.empty()) {
+      for (uint64_t position : input.positions) Learn(position, out);
+    } else {
+      for (size_t at = 0; at < input.tokens.size(); at += kSampleTokens)
+        Learn(Xxh3(std::as_bytes(input.tokens.subspan(at, kSampleTokens))), out);
     }
     if (out.targets > 0) out.loss /= static_cast<double>(out.targets);
     return out;
@@ -52,16 +53,24 @@ class ToyTrainer : public Trainer {
   }
 
  private:
-  float Target(uint64_t position, uint64_t i) const {
-    const auto bits = static_cast<int32_t>(Draw(options_.seed, {position, i}) >>
-                                           40);  // 24 bits: exact in a float
+  void Learn(uint64_t sample, StepOutput& out) {
+    out.loss += Loss(theta_, sample);
+    for (size_t i = 0; i < theta_.size(); ++i) {
+      theta_[i] += options_.learning_rate * (Target(sample, i) - theta_[i]);
+    }
+    ++out.targets;
+  }
+
+  float Target(uint64_t sample, uint64_t i) const {
+    const auto bits =
+        static_cast<int32_t>(Draw(options_.seed, {sample, i}) >> 40);  // 24 bits: exact in a float
     return static_cast<float>(bits - (1 << 23)) * 0x1p-23f;
   }
 
-  double Loss(std::span<const float> values, uint64_t position) const {
+  double Loss(std::span<const float> values, uint64_t sample) const {
     double sum = 0;
     for (size_t i = 0; i < values.size(); ++i) {
-      const double d = static_cast<double>(Target(position, i)) - static_cast<double>(values[i]);
+      const double d = static_cast<double>(Target(sample, i)) - static_cast<double>(values[i]);
       sum += d * d;
     }
     return sum / static_cast<double>(values.size());

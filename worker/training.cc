@@ -17,8 +17,9 @@ int64_t MonotonicNs() {
 
 Replica::Options ReplicaOptions(const RunConfig& config, std::vector<TensorSpan> tensors) {
   return {*CodecSpecByName(config.sync.codec, config.sync.bits),
-          *CodecSpecByName(config.sync.codec_down, config.sync.bits_down),
-          static_cast<float>(config.sync.error_feedback), std::move(tensors)};
+          *CodecSpecByName(config.sync.codec_down, BitsDown(config)),
+          static_cast<float>(config.sync.error_feedback), std::move(tensors),
+          static_cast<float>(config.sync.mixing)};
 }
 
 }  // namespace
@@ -26,7 +27,7 @@ Replica::Options ReplicaOptions(const RunConfig& config, std::vector<TensorSpan>
 TrainingThread::TrainingThread(Options options, Post post)
     : config_(std::move(options.config)),
       trainer_(std::move(options.trainer)),
-      corpus_(std::move(options.corpus)),
+      samples_(std::move(options.samples)),
       layout_(std::move(options.layout)),
       snapshot_folder_(std::move(options.snapshot_folder)),
       snapshot_(std::move(options.snapshot)),
@@ -35,7 +36,6 @@ TrainingThread::TrainingThread(Options options, Post post)
     replicas_.push_back(std::make_unique<Replica>(ReplicaOptions(config_, options.tensors.at(i)),
                                                   FragmentId{i}, layout_[i], *trainer_));
   }
-  if (corpus_) order_ = std::make_unique<SampleOrder>(config_.run.seed, corpus_->samples());
   thread_ = std::thread([this] { Run(); });
 }
 
@@ -63,20 +63,29 @@ TrainingThread::Progress TrainingThread::progress() const {
   return p;
 }
 
-std::vector<uint16_t> TrainingThread::TokensAt(const std::vector<uint64_t>& positions) const {
-  std::vector<uint16_t> tokens(corpus_ ? positions.size() * kSampleTokens : 0);
-  for (size_t i = 0; i < positions.size() && corpus_; ++i) {
-    corpus_->ReadSample(order_->Sample(positions[i]),
-                        std::span(tokens).subspan(i * kSampleTokens, kSampleTokens));
+// Samples that have been withdrawn from the data set are left out.
+absl::StatusOr<std::vector<uint16_t>> TrainingThread::TokensAt(
+    const std::vector<uint64_t>& positions) {
+  std::vector<uint16_t> tokens(samples_ ? positions.size() * kSampleTokens : 0);
+  size_t used = 0;
+  for (size_t i = 0; i < positions.size() && samples_; ++i) {
+    const absl::Status status =
+        samples_->Read(positions[i], std::span(tokens).subspan(used, kSampleTokens));
+    if (status.ok()) used += kSampleTokens;
+    if (!status.ok() && !absl::IsNotFound(status)) return status;
   }
+  tokens.resize(used);
   return tokens;
 }
 
 void TrainingThread::Do(const TrainStep& job, const Fetched&) {
-  const int64_t begin = MonotonicNs();
-  if (first_step_ns_ == 0) first_step_ns_ = last_ns_ = begin;
-  const std::vector<uint16_t> tokens = TokensAt(job.positions);
-  absl::StatusOr<StepOutput> out = trainer_->Step({job.step, job.positions, tokens});
+  if (first_step_ns_ == 0) first_step_ns_ = last_ns_ = MonotonicNs();
+  const absl::StatusOr<std::vector<uint16_t>> tokens = TokensAt(job.positions);
+  if (!tokens.ok()) return post_(LeaveWanted{std::string(tokens.status().message())}, nullptr);
+  const int64_t begin = MonotonicNs();               // waiting for data is not computing
+  const bool nothing = samples_ && tokens->empty();  // all of it was withdrawn
+  absl::StatusOr<StepOutput> out =
+      nothing ? StepOutput{loss_, 0} : trainer_->Step({job.step, job.positions, *tokens});
   StepDone done{.finite = out.ok() && std::isfinite(out->loss)};
   if (!out.ok()) LogError("training step failed: " + std::string(out.status().message()));
   if (done.finite) loss_ = done.loss = out->loss;
@@ -175,10 +184,14 @@ void TrainingThread::Do(const RunRequest& job, const Fetched&) {
 RequestDone TrainingThread::Evaluate(const WorkRequest&) {
   RequestDone done;
   const uint64_t samples =
-      corpus_ ? std::min(kMaxEvaluationSamples, corpus_->validation_samples()) : 0;
+      samples_ ? std::min(kMaxEvaluationSamples, samples_->validation_samples()) : 0;
   std::vector<uint16_t> tokens(samples * kSampleTokens);
   for (uint64_t i = 0; i < samples; ++i) {
-    corpus_->ReadValidationSample(i, std::span(tokens).subspan(i * kSampleTokens, kSampleTokens));
+    const absl::Status status =
+        samples_->ReadValidation(i, std::span(tokens).subspan(i * kSampleTokens, kSampleTokens));
+    if (status.ok()) continue;
+    done.error = std::string(status.message());
+    return done;
   }
   absl::StatusOr<StepOutput> out = trainer_->Evaluate(Global(), tokens);
   if (!out.ok()) {

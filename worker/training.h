@@ -12,10 +12,9 @@
 #include <vector>
 
 #include "common/bounded_queue.h"
-#include "data/corpus.h"
-#include "sharding/order/order.h"
 #include "worker/core/worker.h"
 #include "worker/replica.h"
+#include "worker/samples.h"
 #include "worker/snapshot.h"
 #include "worker/trainer.h"
 
@@ -29,7 +28,7 @@ class TrainingThread {
   struct Options {
     RunConfig config;
     std::unique_ptr<Trainer> trainer;
-    std::shared_ptr<const Corpus> corpus;  // null: the toy trainer, which needs none
+    std::shared_ptr<Samples> samples;  // null: the toy trainer, which needs none
     std::vector<FragmentLayout> layout;
     std::vector<std::vector<TensorSpan>> tensors;  // of each fragment
     std::string snapshot_folder;             // of this worker's own snapshot; "": none is kept
@@ -72,7 +71,7 @@ class TrainingThread {
   void Do(const RunRequest& job, const Fetched& fetched);
   template <class T>
   void Do(const T&, const Fetched&) {}  // not a trainer job
-  std::vector<uint16_t> TokensAt(const std::vector<uint64_t>& positions) const;
+  absl::StatusOr<std::vector<uint16_t>> TokensAt(const std::vector<uint64_t>& positions);
   Replica& Part(FragmentId fragment) { return *replicas_.at(fragment.value); }
   // θ̄ of the whole model; a view where that is possible.
   std::span<const float> Global();
@@ -81,8 +80,7 @@ class TrainingThread {
 
   const RunConfig config_;
   const std::unique_ptr<Trainer> trainer_;
-  const std::shared_ptr<const Corpus> corpus_;
-  std::unique_ptr<SampleOrder> order_;
+  const std::shared_ptr<Samples> samples_;
   const std::vector<FragmentLayout> layout_;
   const std::string snapshot_folder_;
   std::optional<WorkerSnapshot> snapshot_;

@@ -287,7 +287,8 @@ struct Applier {
     commit.loss_bits =
         std::bit_cast<uint64_t>(commit.tokens ? loss / static_cast<double>(commit.tokens) : 0.0);
     f.decided = round.id;
-    f.last_round_time = now - round.opened;
+    // Members that are ahead can make a round much shorter than the next one will be.
+    f.last_round_time = std::max(now - round.opened, f.last_round_time / 2);
     f.version = r.commit.version;
     f.state_hash = r.commit.state_hash;
     f.hashes[f.version] = f.state_hash;
@@ -301,6 +302,10 @@ struct Applier {
     const Round round = std::move(*f.round);
     f.round.reset();
     f.decided = round.id;
+    // The next one has more time: else none of them might ever reach its quorum. Without a
+    // measured time they have the most anyway.
+    if (f.last_round_time > Duration{0})
+      f.last_round_time = std::max(f.last_round_time, (now - round.opened) / 2);
     for (const auto& [session, c] : round.contributions) {
       if (round.Includes(c.id())) Unseal(r.fragment, round, c.id());
       Carry(r.fragment, c);

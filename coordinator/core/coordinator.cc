@@ -1,11 +1,14 @@
 #include "coordinator/core/coordinator.h"
 
 #include <algorithm>
+#include <bit>
 #include <utility>
 
 #include "common/check.h"
 #include "compression/codec.h"
 #include "proto/chunk.h"
+#include "sync/outer_schedule.h"
+#include "sync/weights.h"
 
 namespace longhaul {
 namespace {
@@ -50,6 +53,9 @@ Coordinator::Coordinator(const RunConfig& config)
       grace_per_mille_(PerMille(config.round.grace)),
       required_workers_(Names(config.round.required_workers)) {
   LONGHAUL_CHECK(positions_per_step_ > 0, "a step uses at least one sample");
+  const auto steps = StepsPerWorker(config.sync.steps_per_worker);
+  LONGHAUL_CHECK(steps.has_value(), "the configuration was checked");
+  steps_per_worker_ = *steps;
 }
 
 void Coordinator::Restore(State state) {
@@ -61,7 +67,45 @@ void Coordinator::Restore(State state) {
 }
 
 uint64_t Coordinator::StepsOf(const Session& session) const {
-  return session.steps > 0 ? session.steps : config_.sync.inner_steps;
+  if (session.steps > 0) return session.steps;
+  const auto own = steps_per_worker_.find(state_.workers.at(session.key).name);
+  return own == steps_per_worker_.end() ? StepsPerRound(config_) : own->second;
+}
+
+uint64_t Coordinator::RawWeightOf(uint64_t steps) const {
+  const std::string& name = config_.sync.weights;
+  const WeightRule rule = name == "equal"    ? WeightRule::kEqual
+                          : name == "tokens" ? WeightRule::kTokens
+                                             : WeightRule::kTokens2PerStep;
+  const uint64_t tokens = steps * TokensPerStep();
+  return config_.sync.delta_per_step ? RawWeightPerStep(rule, tokens, steps)
+                                     : RawWeight(rule, tokens, steps);
+}
+
+uint64_t Coordinator::DivisorOf(const std::vector<ContributionId>& included,
+                                const Round& round) const {
+  std::vector<uint32_t> weights;
+  std::vector<uint64_t> steps;
+  uint64_t sum = 0;
+  for (const ContributionId& id : included) {
+    const Contribution& c = round.contributions.at(id.session);
+    weights.push_back(c.weight);
+    steps.push_back(c.steps);
+    sum += c.weight;
+  }
+  return config_.sync.delta_per_step && !included.empty() ? PerStepDivisor(weights, steps) : sum;
+}
+
+uint32_t Coordinator::OuterLrBits(Version next) const {
+  const SyncSection& s = config_.sync;
+  const OuterSchedule schedule{s.outer_lr, s.outer_warmup_rounds,
+                               s.outer_drop_round == 0 ? UINT64_MAX : uint64_t{s.outer_drop_round},
+                               s.outer_drop};
+  return std::bit_cast<uint32_t>(OuterLearningRate(schedule, next.value - 1));
+}
+
+uint32_t Coordinator::OuterMomentumBits() const {
+  return std::bit_cast<uint32_t>(static_cast<float>(config_.sync.outer_momentum));
 }
 
 uint64_t Coordinator::PositionsPerRound(const Session& session) const {

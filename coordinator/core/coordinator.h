@@ -11,6 +11,7 @@
 // apply.cc what a record changes; requests.cc what others must do or know because of it.
 #pragma once
 
+#include <map>
 #include <optional>
 #include <set>
 #include <string>
@@ -71,7 +72,16 @@ class Coordinator {
   // What the participation contract misses in this round; "" when nothing.
   std::string Unmet(const Round& round) const;
   Duration Grace(const Round& round) const;
+  // A live member that is not late has no contribution held.
+  bool WorthWaiting(const Round& round) const;
   uint64_t StepsOf(const Session& session) const;
+  // What a contribution counts before scaling (sync/weights.h).
+  uint64_t RawWeightOf(uint64_t steps) const;
+  // Of the sum of the contributions on the list.
+  uint64_t DivisorOf(const std::vector<ContributionId>& included, const Round& round) const;
+  // As they go into the round's commit.
+  uint32_t OuterLrBits(Version next) const;
+  uint32_t OuterMomentumBits() const;
   // Steps before its next contribution to this fragment. The first ones of a session are staggered
   // over the fragments (Douillard et al. 2025, streaming DiLoCo: offsets).
   uint64_t OwnSteps(const Session& session, FragmentId id) const;
@@ -108,12 +118,15 @@ class Coordinator {
   uint32_t patience_per_mille_;
   uint32_t grace_per_mille_;
   std::set<std::string> required_workers_;
+  std::map<std::string, uint32_t> steps_per_worker_;
   State state_;
 
   // Sessions whose leases or carried rounds changed since Decide looked at them: a superset is
   // harmless. Not part of the state.
   std::set<SessionId> check_leases_;
   std::set<SessionId> check_carry_;
+  // Whose heartbeats are overdue. Not part of the state: it only ends a wait.
+  std::set<SessionId> late_;
   bool recovered_ = false;  // from a journal, and no round was committed since
 
   // Of the Step that is running.

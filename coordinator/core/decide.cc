@@ -199,9 +199,11 @@ uint64_t Coordinator::OwnSteps(const Session& session, FragmentId id) const {
 
 RoundOpened Coordinator::MakeRound(FragmentId id, std::vector<Member> members) const {
   const Fragment& f = state_.fragment(id);
-  uint64_t tokens = 0;
-  for (const Member& m : members) tokens += m.steps * TokensPerStep();
-  const uint64_t raw = config_.sync.weights == "equal" ? members.size() : tokens;
+  uint64_t tokens = 0, raw = 0;
+  for (const Member& m : members) {
+    tokens += m.steps * TokensPerStep();
+    raw += RawWeightOf(m.steps);
+  }
   const WeightRatio scale = WeightScale(raw, config_.round.carry);
   const Duration measured =
       f.last_round_time == Duration(0) ? kFirstRoundLimit : 4 * f.last_round_time + kRoundSlack;
@@ -222,14 +224,25 @@ Duration Coordinator::Grace(const Round& round) const {
   return std::max(kMinGrace, waited * grace_per_mille_ / 1000 * patience_per_mille_ / 1000);
 }
 
+bool Coordinator::WorthWaiting(const Round& round) const {
+  uint64_t hopeless = 0;
+  for (SessionId id : late_) {
+    if (!state_.sessions.contains(id) || !round.members.contains(id)) continue;
+    const auto c = round.contributions.find(id);
+    hopeless += c == round.contributions.end() || !c->second.held ? 1 : 0;
+  }
+  return round.held + hopeless < round.live_members;
+}
+
 std::optional<RecordBody> Coordinator::DecideCollecting(FragmentId id) const {
   const Round& round = *state_.fragment(id).round;
   const bool quorum = round.held >= round.quorum && round.held_tokens >= round.quorum_tokens;
-  if (quorum && (round.held >= round.live_members || now_ >= *round.quorum_held + Grace(round)))
+  if (quorum &&
+      (!WorthWaiting(round) || now_ >= std::min(*round.quorum_held + Grace(round), round.deadline)))
     return DecideClose(id);
   if (round.live_members < round.quorum)
     return RoundAborted{round.id, id, "too few members are left for the quorum"};
-  if (now_ >= round.deadline)
+  if (now_ >= round.deadline && !quorum)
     return RoundAborted{round.id, id, "the quorum was not reached in time"};
   if (round.contributions.empty() && DataUsedUp())
     return RoundAborted{round.id, id, "the data is used up"};
@@ -279,8 +292,8 @@ Closing Coordinator::MakeClosing(const Round& round) const {
   for (const auto& [session, c] : round.contributions) {
     if (!c.held) continue;
     closing.included.push_back(c.id());
-    closing.divisor += c.weight;
   }
+  closing.divisor = DivisorOf(closing.included, round);
   return closing;
 }
 

@@ -89,9 +89,18 @@ struct LeaveEvent {
   SessionId session;
   bool hand_in = false;
 };
+// Heartbeats that a session may miss, times patience, before it counts as late, or as silent.
+inline constexpr int kLateBeats = 3;
+inline constexpr int kSilentBeats = 10;
+
 // All sessions that are silent for longer than they may, at this moment. Stated again while it is
 // so.
 struct SilentEvent {
+  std::vector<SessionId> sessions;
+};
+// All sessions whose heartbeats are overdue now, though they do not count as silent yet: no grace
+// is spent on them. Stated whenever the set changes.
+struct LateEvent {
   std::vector<SessionId> sessions;
 };
 // Inner steps per round, as planned for each session.
@@ -124,7 +133,8 @@ struct AllowEvent {
 using EventBody = std::variant<BootEvent, TickEvent, EnrollEvent, HelloEvent, StatedEvent,
                                ContributionEvent, HeldEvent, RefusedEvent, LostEvent, PreparedEvent,
                                CheckpointEvent, RequestDoneEvent, LeaveEvent, SilentEvent,
-                               PlanEvent, RollBackEvent, InviteEvent, RevokeEvent, AllowEvent>;
+                               LateEvent, PlanEvent, RollBackEvent, InviteEvent, RevokeEvent,
+                               AllowEvent>;
 
 struct Event {
   Timestamp now;

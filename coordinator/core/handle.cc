@@ -11,7 +11,6 @@ namespace longhaul {
 namespace {
 
 constexpr Duration kHeartbeatEvery = Seconds(1);
-constexpr int kSilentBeats = 10;  // missed before a session counts as silent, times patience
 // So many at once, and more than a third of the members: the fault is taken to be ours.
 constexpr uint64_t kManySilent = 3;
 constexpr int kFreezeSilences = 3;  // for so many times the silence limit, at most
@@ -138,6 +137,8 @@ struct EventHandler {
     for (SessionId id : silent) c.Commit(SessionEnded{id, EndReason::kSilent});
   }
 
+  void operator()(const LateEvent& e) { c.late_ = {e.sessions.begin(), e.sessions.end()}; }
+
   void operator()(const StatedEvent& e) {
     auto session = s.sessions.find(e.session);
     if (session == s.sessions.end()) return;
@@ -213,7 +214,6 @@ struct EventHandler {
 
   void Accept(const ContributionEvent& e, const Round& round) {
     const uint64_t tokens = e.ready.steps * c.TokensPerStep();
-    const uint64_t raw = c.config_.sync.weights == "equal" ? 1 : tokens;
     // Who hands in what it has counts with what it was planned to do.
     const uint64_t planned = round.members.at(e.session) * c.TokensPerStep();
     const bool finishing = s.sessions.at(e.session).finishing;
@@ -223,7 +223,8 @@ struct EventHandler {
         .steps = e.ready.steps,
         .tokens = tokens,
         .quorum_tokens = finishing ? std::max(tokens, planned) : tokens,
-        .weight = ScaledWeight(raw, {round.weight_numerator, round.weight_denominator}),
+        .weight = ScaledWeight(c.RawWeightOf(e.ready.steps),
+                               {round.weight_numerator, round.weight_denominator}),
         .loss_bits = std::bit_cast<uint64_t>(e.ready.loss)});
   }
 
@@ -262,8 +263,8 @@ struct EventHandler {
       if (std::find(e.contributions.begin(), e.contributions.end(), id) != e.contributions.end())
         continue;
       next.included.push_back(id);
-      next.divisor += round->contributions.at(id.session).weight;
     }
+    next.divisor = c.DivisorOf(next.included, *round);
     if (next.included.size() < round->quorum || next.attempt > kMaxAttempts) {
       return c.Commit(
           RoundAborted{round->id, e.fragment, "the reducer lost too many contributions"});
@@ -276,16 +277,15 @@ struct EventHandler {
     const std::optional<Round>& round = s.fragment(e.fragment).round;
     if (!round || round->id != e.round || !round->closing || round->closing->attempt != e.attempt)
       return;
-    c.Commit(RoundCommitted{CommitView{
-        .round = e.round,
-        .attempt = e.attempt,
-        .fragment = e.fragment,
-        .version = s.fragment(e.fragment).version.Next(),
-        .aggregate = e.aggregate,
-        .outer_lr_bits = std::bit_cast<uint32_t>(static_cast<float>(c.config_.sync.outer_lr)),
-        .outer_momentum_bits =
-            std::bit_cast<uint32_t>(static_cast<float>(c.config_.sync.outer_momentum)),
-        .state_hash = e.state_hash}});
+    c.Commit(RoundCommitted{
+        CommitView{.round = e.round,
+                   .attempt = e.attempt,
+                   .fragment = e.fragment,
+                   .version = s.fragment(e.fragment).version.Next(),
+                   .aggregate = e.aggregate,
+                   .outer_lr_bits = c.OuterLrBits(s.fragment(e.fragment).version.Next()),
+                   .outer_momentum_bits = c.OuterMomentumBits(),
+                   .state_hash = e.state_hash}});
     c.recovered_ = false;
   }
 

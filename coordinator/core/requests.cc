@@ -70,9 +70,8 @@ ReduceRound Coordinator::MakeReduceRound(FragmentId id) const {
                 .attempt = f.round->closing->attempt,
                 .divisor = f.round->closing->divisor,
                 .version = f.version.Next(),
-                .outer_lr_bits = std::bit_cast<uint32_t>(static_cast<float>(config_.sync.outer_lr)),
-                .outer_momentum_bits =
-                    std::bit_cast<uint32_t>(static_cast<float>(config_.sync.outer_momentum))};
+                .outer_lr_bits = OuterLrBits(f.version.Next()),
+                .outer_momentum_bits = OuterMomentumBits()};
   for (const ContributionId& included : f.round->closing->included) {
     r.included.emplace_back(included, f.round->contributions.at(included.session).weight);
   }

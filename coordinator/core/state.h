@@ -91,7 +91,7 @@ struct Contribution {
 struct Closing {
   uint32_t attempt = 0;
   std::vector<ContributionId> included;  // ascending
-  uint64_t divisor = 0;                  // sum of their weights
+  uint64_t divisor = 0;                  // of their weighted sum
   bool operator==(const Closing&) const = default;
 };
 

@@ -33,6 +33,8 @@ class BatchLedger {
 
   bool IsOpen(uint64_t micro_batch) const { return open_.count(micro_batch) > 0; }
   size_t open() const { return open_.size(); }
+  // The oldest that is open, or `none`.
+  uint64_t FirstOpen(uint64_t none) const { return open_.empty() ? none : *open_.begin(); }
   uint64_t accepted() const { return accepted_; }
   uint64_t trained() const { return trained_; }
   uint64_t discarded(Discard reason) const { return discarded_[static_cast<size_t>(reason)]; }

@@ -52,7 +52,7 @@ Bytes EncodeMessage(const Message& m) {
 std::optional<Message> DecodeMessage(std::span<const uint8_t> in) {
   if (in.size() < kMessageHeaderBytes || Get(in, 4) != kMagic) return std::nullopt;
   const uint64_t kind = Get(in, 1), have = Get(in, 1);
-  if (kind < 1 || kind > 6 || have > 2 || Get(in, 2) != 0) return std::nullopt;
+  if (kind < 1 || kind > 8 || have > 2 || Get(in, 2) != 0) return std::nullopt;
   Message m;
   m.kind = static_cast<MessageKind>(kind);
   m.have = static_cast<HaveState>(have);

@@ -20,12 +20,14 @@ using Bytes = std::vector<uint8_t>;
 using Payload = std::shared_ptr<const Bytes>;
 
 enum class MessageKind : uint8_t {
-  kStateUp = 1,     // k -> k+1: the coded state above block k
-  kCreditDown = 2,  // k+1 -> k: the coded credit for that state
-  kGone = 3,        // k+1 -> k: this micro-batch will get no credit
-  kHaveQuery = 4,   // k -> k+1: what became of this micro-batch?
-  kHaveAnswer = 5,  // k+1 -> k: unless the answer is the credit itself, or kGone
-  kSnapshot = 6,    // k -> its buddy: parameters and optimizer state of block k
+  kStateUp = 1,         // k -> k+1: the coded state above block k
+  kCreditDown = 2,      // k+1 -> k: the coded credit for that state
+  kGone = 3,            // k+1 -> k: this micro-batch will get no credit
+  kHaveQuery = 4,       // k -> k+1: what became of this micro-batch?
+  kHaveAnswer = 5,      // k+1 -> k: unless the answer is the credit itself, or kGone
+  kSnapshot = 6,        // k -> its buddy: parameters and optimizer state of block k
+  kSnapshotQuery = 7,   // a new holder of k -> its buddy; the shell answers, stages never see it
+  kSnapshotAnswer = 8,  // buddy -> k: the newest one with its version; null when it holds none
 };
 
 enum class HaveState : uint8_t { kNone = 0, kMissing = 1, kWaiting = 2 };

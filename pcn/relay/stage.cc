@@ -59,6 +59,7 @@ bool Stage::Admits(const Message& m, uint64_t now) {
     return false;
   }
   if (m.kind == MessageKind::kSnapshot) return m.payload != nullptr;
+  if (m.kind == MessageKind::kSnapshotQuery || m.kind == MessageKind::kSnapshotAnswer) return false;
   const bool from_below = m.from + 1 == options_.stage, from_above = m.from == options_.stage + 1;
   const bool goes_up = m.kind == MessageKind::kStateUp || m.kind == MessageKind::kHaveQuery;
   const bool has_payload = m.kind == MessageKind::kStateUp || m.kind == MessageKind::kCreditDown;
@@ -92,6 +93,9 @@ void Stage::OnMessage(const Message& message, uint64_t now) {
       return OnQuery(message);
     case MessageKind::kHaveAnswer:
       return OnAnswer(message, now);
+    case MessageKind::kSnapshotQuery:
+    case MessageKind::kSnapshotAnswer:
+      return;
     case MessageKind::kSnapshot: {
       const auto [held, is_new] = snapshots_.emplace(message.from, message);
       if (!is_new && IsNewer(message, held->second)) held->second = message;

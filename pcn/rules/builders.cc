@@ -1,7 +1,10 @@
 #include "pcn/rules/builders.h"
 
+#include <array>
 #include <cmath>
+#include <utility>
 
+#include "absl/strings/str_cat.h"
 #include "common/check.h"
 #include "pcn/rules/convolution.h"
 #include "pcn/rules/dense.h"
@@ -31,6 +34,22 @@ Network Mlp(const std::vector<int64_t>& sizes, Activation activation, bool bias,
 }
 
 }  // namespace
+
+absl::StatusOr<Activation> ParseActivation(const std::string& name) {
+  constexpr std::array<std::pair<const char*, Activation>, 6> kNames = {
+      {{"identity", Activation::kIdentity},
+       {"relu", Activation::kRelu},
+       {"leaky_relu", Activation::kLeakyRelu},
+       {"tanh", Activation::kTanh},
+       {"gelu", Activation::kGelu},
+       {"hard_tanh", Activation::kHardTanh}}};
+  std::string all;
+  for (const auto& [known, activation] : kNames) {
+    if (name == known) return activation;
+    all += std::string(all.empty() ? "" : ", ") + known;
+  }
+  return absl::InvalidArgumentError(absl::StrCat("no activation '", name, "'; there are ", all));
+}
 
 Network MakeMlp(const std::vector<int64_t>& sizes, Activation activation, bool bias) {
   return Mlp(sizes, activation, bias, false);

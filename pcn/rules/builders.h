@@ -4,11 +4,16 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 #include <vector>
 
+#include "absl/status/statusor.h"
 #include "pcn/rules/network.h"
 
 namespace longhaul::pcn {
+
+// "relu"; InvalidArgument, listing all names, for another.
+absl::StatusOr<Activation> ParseActivation(const std::string& name);
 
 // Sizes of input, hidden layers and output. The output layer has no activation.
 Network MakeMlp(const std::vector<int64_t>& sizes, Activation activation, bool bias = true);

@@ -9,7 +9,7 @@ namespace longhaul::pcn {
 namespace {
 
 TEST(GeneratedDigits, AreAFunctionOfSeedAndNumber) {
-  const ImageSet few = GeneratedDigits(20, 1), many = GeneratedDigits(40, 1);
+  const ImageSet few = GeneratedDigits(20, 1), many = GeneratedDigits(100, 1);
   ASSERT_EQ(few.size(), 20);
   EXPECT_TRUE(std::equal(few.values.begin(), few.values.end(), many.values.begin()));
   EXPECT_NE(GeneratedDigits(20, 2).values, few.values);

@@ -28,20 +28,6 @@ constexpr int64_t kMaxRows = 4096;
 constexpr int64_t kMaxWidth = 65536;
 constexpr size_t kMaxSizes = 256;
 
-absl::StatusOr<Activation> ParseActivation(const std::string& name) {
-  constexpr std::array<std::pair<const char*, Activation>, 6> kNames = {
-      {{"identity", Activation::kIdentity},
-       {"relu", Activation::kRelu},
-       {"leaky_relu", Activation::kLeakyRelu},
-       {"tanh", Activation::kTanh},
-       {"gelu", Activation::kGelu},
-       {"hard_tanh", Activation::kHardTanh}}};
-  for (const auto& [known, activation] : kNames) {
-    if (name == known) return activation;
-  }
-  return absl::InvalidArgumentError(absl::StrCat("activation: there is no '", name, "'"));
-}
-
 // One batch in double precision, so that small credits are not taken for none.
 struct Patient {
   Network network;

@@ -14,11 +14,9 @@
 #include <span>
 
 #include "absl/status/statusor.h"
+#include "pcn/rules/rule_options.h"
 
 namespace longhaul::pcn {
-
-// kSquared: 1/2 |target - mu|^2. kCrossEntropy: -sum target * log softmax(mu).
-enum class OutputLoss { kSquared, kCrossEntropy };
 
 // The output error -dloss/dmu, row by row: target - mu, or target - softmax(mu) * sum(target).
 at::Tensor OutputError(OutputLoss loss, const at::Tensor& mu, const at::Tensor& target);

@@ -41,23 +41,8 @@ at::Tensor UniformLike(const at::Tensor& like, uint64_t seed, uint64_t layer) {
   return out.to(like.scalar_type());
 }
 
-}  // namespace
-
-std::vector<at::Tensor> HessianTimes(FreeStates& states, const std::vector<at::Tensor>& v,
-                                     double step) {
-  std::vector<at::Tensor> base;
-  for (size_t l = 0; l < v.size(); ++l) base.push_back(states.state(l));
-  const std::vector<at::Tensor> up = ForcesAt(states, base, v, step);
-  std::vector<at::Tensor> product = ForcesAt(states, base, v, -step);
-  for (size_t l = 0; l < v.size(); ++l) {
-    product[l] = product[l].sub(up[l]).mul(1 / (2 * step));  // a force is minus the gradient
-    states.SetState(l, base[l]);
-  }
-  states.Refresh();
-  return product;
-}
-
-double LargestEigenvalue(FreeStates& states, uint32_t iterations, uint64_t seed) {
+// v' H v for the unit vector v that power iteration with H - shift I comes to.
+double PowerIteration(FreeStates& states, uint32_t iterations, uint64_t seed, double shift) {
   const size_t hidden = states.depth() - 1;
   if (hidden == 0) return 0;
   std::vector<at::Tensor> v, base;
@@ -75,9 +60,33 @@ double LargestEigenvalue(FreeStates& states, uint32_t iterations, uint64_t seed)
     for (at::Tensor& part : v) part = part.mul(1 / norm);
     std::vector<at::Tensor> product = HessianTimes(states, v, step);
     eigenvalue = Dot(v, product);
+    for (size_t l = 0; l < hidden; ++l) product[l] = product[l].sub(v[l], shift);
     v = std::move(product);
   }
   return eigenvalue;
+}
+
+}  // namespace
+
+std::vector<at::Tensor> HessianTimes(FreeStates& states, const std::vector<at::Tensor>& v,
+                                     double step) {
+  std::vector<at::Tensor> base;
+  for (size_t l = 0; l < v.size(); ++l) base.push_back(states.state(l));
+  const std::vector<at::Tensor> up = ForcesAt(states, base, v, step);
+  std::vector<at::Tensor> product = ForcesAt(states, base, v, -step);
+  for (size_t l = 0; l < v.size(); ++l) {
+    product[l] = product[l].sub(up[l]).mul(1 / (2 * step));  // a force is minus the gradient
+    states.SetState(l, base[l]);
+  }
+  states.Refresh();
+  return product;
+}
+
+double LargestEigenvalue(FreeStates& states, uint32_t iterations, uint64_t seed) {
+  const double dominant = PowerIteration(states, iterations, seed, 0);
+  // Bent layers can make the Hessian indefinite: then it takes a shift that leaves no eigenvalue
+  // below zero to see the largest one.
+  return dominant < 0 ? PowerIteration(states, iterations, seed, dominant) : dominant;
 }
 
 SpectralGuard::Look SpectralGuard::Check(uint64_t batch, const Network& network,

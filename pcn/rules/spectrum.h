@@ -18,7 +18,8 @@ std::vector<at::Tensor> HessianTimes(FreeStates& states, const std::vector<at::T
                                      double step);
 
 // The largest eigenvalue over the batch's rows, by power iteration from a start drawn from `seed`;
-// 0 for a network without hidden states. Two predictions of the network per iteration.
+// 0 for a network without hidden states. Two predictions of the network per iteration, four where
+// the eigenvalue of largest magnitude is negative (then a second, shifted iteration follows).
 double LargestEigenvalue(FreeStates& states, uint32_t iterations, uint64_t seed);
 
 // Watches rate * lambda_max during training.

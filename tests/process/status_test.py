@@ -31,7 +31,11 @@ class StatusTest(RigTest):
         sets = [*LONG_RUN, "sync.fragments=3", "network.http=127.0.0.1:0"]
         coordinator = rig.wait_ready(rig.coordinator(sets=sets))
         rig.worker("w1").wait_for("joined run")
-        wait_until(lambda: len(coordinator.rounds()) >= 4, "every fragment has a round")
+        wait_until(
+            lambda: all(one["committed"] for one in json.loads(
+                self.status(rig, "out", "--json"))["coverage"]["fragments"]),
+            "the page tells of a round of every fragment",
+        )
         self.balance(self.status(rig, "out", "--json"), 3)
         text = self.status(rig, "out", "--coverage")
         self.assertIn("running", text)

@@ -90,6 +90,21 @@ class TorchTest(RigTest):
             loss += top + math.log(sum(math.exp(x - top) for x in row)) - row[token]
         self.assertLess(loss / (len(tokens) - 1), math.log(256) - 0.1)
 
+    def test_from_a_manifest(self):
+        rig = self.rig(REAL_RUN.replace('train = "text.txt"', 'manifest = "set"'))
+        write_text(rig.folder / "text.txt", 1)
+        subprocess.run([BIN / "longhaul", "data", "prepare", "text.txt", "-o", "set"],
+                       cwd=rig.folder, check=True, capture_output=True)
+        coordinator = rig.wait_ready(rig.coordinator("--json", "f.json"))
+        workers = [rig.worker(name, "--threads", "1", program=WORKER) for name in ("w1", "w2")]
+        self.ends(coordinator, 0)
+        for worker in workers:
+            self.ends(worker, 0, "training data: ")
+        summary = json.loads((rig.folder / "f.json").read_text())
+        self.assertEqual((summary["rounds"], summary["hash_mismatches"]), (2, 0))
+        self.assertLess(summary["final_loss"], summary["first_loss"])
+        rig.check_ledger(2)
+
     def test_wrong_data(self):
         rig = self.rig(REAL_RUN)
         write_text(rig.folder / "text.txt", 1)

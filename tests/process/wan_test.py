@@ -97,6 +97,19 @@ class WanTest(unittest.TestCase):
         self.need_tun()
         self.check_reports("tun")
 
+    def test_sim_says_the_same_bytes_twice(self):
+        self.check_reports("sim")
+        outcomes = [self.folder / name for name in ("1.json", "2.json")]
+        for outcome in outcomes:
+            self.run_tiny("sim", "--json", outcome)
+        self.assertEqual(outcomes[0].read_bytes(), outcomes[1].read_bytes())
+
+    def test_every_example_in_sim(self):
+        for scenario in sorted(SCENARIOS.glob("*.toml")):
+            with self.subTest(scenario.name):
+                done = longhaul("run", scenario, "--tier", "sim")
+                self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+
     def test_failed_assertion(self):
         self.tiny.write_text(TINY + 'final_loss = "< 0"\n')
         done = longhaul("run", self.tiny, "--tier", "relay", "--folder", self.folder / "logs")

@@ -16,7 +16,6 @@ namespace longhaul::sim {
 absl::Status CoordinatorProcess::Start() {
   const Scenario& scenario = *options_.scenario;
   History& history = *options_.history;
-  storage_ = PlantInStorage(options_.planted, *options_.disk);
   bool recovered = false;
   RunStartOptions start_options{.config = scenario.config,
                                 .shape = scenario.shape,
@@ -30,7 +29,7 @@ absl::Status CoordinatorProcess::Start() {
     if (!std::exchange(recovered, true)) history.Recovered(before);
     history.Writing(record);
   };
-  ASSIGN_OR_RETURN(RunStart start, StartRun(*storage_, start_options));
+  ASSIGN_OR_RETURN(RunStart start, StartRun(*options_.disk, start_options));
   if (!std::exchange(recovered, true)) history.Recovered(start.state);
   history.Written();
   journal_ = std::move(start.journal);
@@ -55,11 +54,11 @@ absl::StatusOr<std::vector<std::unique_ptr<Reducer>>> CoordinatorProcess::OpenRe
   const std::vector<FragmentLayout>& layout = options_.scenario->layout;
   const Checkpoint& c = start.checkpoint;
   std::vector<std::unique_ptr<Reducer>> reducers;
-  RETURN_IF_ERROR(storage_->MakeFolder(kReducerFolder));
+  RETURN_IF_ERROR(options_.disk->MakeFolder(kReducerFolder));
   for (uint64_t i = 0; i < layout.size(); ++i) {
     const Version from = c.state.fragments[i].version;
     ASSIGN_OR_RETURN(std::unique_ptr<Reducer> reducer,
-                     Reducer::Open({.storage = storage_.get(),
+                     Reducer::Open({.storage = options_.disk,
                                     .folder = std::string(kReducerFolder) + "/" + std::to_string(i),
                                     .fragment = FragmentId{i},
                                     .elements = layout[i].elements,
@@ -88,8 +87,8 @@ void CoordinatorProcess::StartReducerHost(std::vector<std::unique_ptr<Reducer>> 
                                           const CheckpointState& newest) {
   ReducerHost::Options o;
   o.queue = options_.queue;
-  o.disk = storage_.get();
-  o.planted = options_.planted;
+  o.faults = options_.faults;
+  o.disk = options_.disk;
   o.watchers = options_.watchers;
   o.generation = generation_;
   o.shape = options_.scenario->shape;
@@ -142,8 +141,12 @@ void CoordinatorProcess::Tick() {
   options_.queue->After(kTickEvery, [this] { Tick(); });
 }
 
-void CoordinatorProcess::Allow(const WorkerKey& key) {
-  if (alive_) Step(AllowEvent{key, "w"});
+void CoordinatorProcess::Allow(const WorkerKey& key, const std::string& name) {
+  if (alive_) Step(AllowEvent{key, name});
+}
+
+void CoordinatorProcess::Plan(const PlanEvent& plan) {
+  if (alive_) Step(plan);
 }
 
 // ---- what comes in ----
@@ -178,6 +181,7 @@ void CoordinatorProcess::HandleSession(Route route, const WorkerKey& user,
   }
   Peer& peer = peers_[session];
   peer.last_heard = Now();
+  options_.watchers->Tell([&](Watcher& w) { w.OnHeard(session, Now()); });
   if (peer.route != route) {
     peer.route = route;
     reducer_->RouteChanged(session, route);
@@ -203,14 +207,18 @@ void CoordinatorProcess::HandleHeartbeat(SessionId session, const Heartbeat& hea
 }
 
 void CoordinatorProcess::CheckSilence() {
-  const Duration limit =
-      10 * Seconds(1) * static_cast<int64_t>(options_.scenario->config.run.patience * 1000) / 1000;
-  std::vector<SessionId> silent;
+  const Duration beat =
+      Seconds(1) * static_cast<int64_t>(options_.scenario->config.run.patience * 1000) / 1000;
+  std::vector<SessionId> silent, late;
   for (const auto& [id, session] : core_->state().sessions) {
     auto [peer, is_new] = peers_.try_emplace(id);
     if (is_new) peer->second.last_heard = Now();
-    if (Now() - peer->second.last_heard > limit) silent.push_back(id);
+    const Duration unheard = Now() - peer->second.last_heard;
+    if (unheard > kSilentBeats * beat) silent.push_back(id);
+    if (unheard > kLateBeats * beat) late.push_back(id);
   }
+  if (late != late_) Step(LateEvent{late_ = late});
+  if (!alive_) return;
   if (silent.empty() && !core_->state().frozen_until) return;
   Step(SilentEvent{silent});
   for (SessionId id : silent) {
@@ -220,10 +228,10 @@ void CoordinatorProcess::CheckSilence() {
 
 // ---- what goes out ----
 
-void CoordinatorProcess::Step(EventBody body) {
-  PlantInEvent(options_.planted, core_->state(), body);
-  Effects effects = core_->Step(Event{Now(), std::move(body)});
+void CoordinatorProcess::Step(const EventBody& body) {
+  const Effects effects = core_->Step(Event{Now(), body});
   if (!effects.fatal.empty()) return Die(Death::kFailed, absl::DataLossError(effects.fatal));
+  options_.watchers->Tell([&](Watcher& w) { w.OnEvent(body, effects); });
   if (!Journal(effects.records)) return;
   for (const Reply& reply : effects.replies) {
     if (!Survives()) return;
@@ -247,13 +255,7 @@ bool CoordinatorProcess::Journal(const std::vector<Record>& records) {
                          [&] { return DescribeRecord(record); });
   }
   if (!Survives()) return false;
-  std::vector<Record> journaled = records;
-  PlantInRecords(options_.planted, journaled);
-  if (options_.planted == PlantedBug::kSaidBeforeSync) {
-    for (const Record& record : journaled) (void)journal_->Append(EncodeRecord(record));
-    return true;
-  }
-  if (absl::Status status = AppendRecords(*journal_, journaled); !status.ok()) {
+  if (absl::Status status = AppendRecords(*journal_, records); !status.ok()) {
     Die(Death::kFailed, status);
     return false;
   }

@@ -19,7 +19,6 @@
 #include "wan/sim/faults.h"
 #include "wan/sim/history.h"
 #include "wan/sim/network.h"
-#include "wan/sim/planted.h"
 #include "wan/sim/reducer_host.h"
 #include "wan/sim/scenario.h"
 #include "wan/sim/trace.h"
@@ -38,7 +37,6 @@ class CoordinatorProcess {
     History* history = nullptr;
     Watchers* watchers = nullptr;
     const Scenario* scenario = nullptr;
-    PlantedBug planted = PlantedBug::kNone;
     uint64_t life = 0;
     uint64_t first_attempt = 1;
     std::string roll_back_to;  // a checkpoint's path on the disk
@@ -53,7 +51,9 @@ class CoordinatorProcess {
   void Receive(Route route, const WorkerKey& user, const Packet& packet);
   void Kill(Death how) { Die(how, absl::OkStatus()); }
   // The operator allows a worker's key.
-  void Allow(const WorkerKey& key);
+  void Allow(const WorkerKey& key, const std::string& name);
+  // New numbers of steps, from whoever plans.
+  void Plan(const PlanEvent& plan);
 
   bool alive() const { return alive_; }
   const State& state() const { return core_->state(); }
@@ -75,7 +75,7 @@ class CoordinatorProcess {
   bool Survives();  // between two effects
   void Die(Death how, const absl::Status& status);
   void Tick();
-  void Step(EventBody body);
+  void Step(const EventBody& body);
   bool Journal(const std::vector<Record>& records);
   void Answer(const Reply& reply);
   void Do(const Request& request);
@@ -88,7 +88,6 @@ class CoordinatorProcess {
   void CheckSilence();
 
   const Options options_;
-  std::unique_ptr<Storage> storage_;  // the disk, as this process sees it
   bool alive_ = false;
   std::string run_id_;
   Generation generation_;
@@ -99,6 +98,7 @@ class CoordinatorProcess {
   std::unique_ptr<ReducerHost> reducer_;
   uint64_t sequence_ = 0;
   std::map<SessionId, Peer> peers_;
+  std::vector<SessionId> late_;  // as the core knows it
   Route replying_to_ = kNoRoute;
   std::optional<ShutDown> over_;
   Timestamp over_since_;

@@ -1,6 +1,7 @@
 #include "wan/sim/disk.h"
 
 #include <algorithm>
+#include <utility>
 
 namespace longhaul::sim {
 namespace {
@@ -42,7 +43,7 @@ class SimulatedDisk::Handle : public AppendFile {
   absl::Status Sync() override {
     if (life_ != disk_->life_ || !disk_->running_) return Off();
     if (absl::Status begun = disk_->Begin(); !begun.ok()) return begun;
-    file_->synced = file_->bytes.size();
+    file_->synced_before = std::exchange(file_->synced, file_->bytes.size());
     file_->write_ends.clear();
     file_->before.reset();
     return absl::OkStatus();
@@ -127,14 +128,21 @@ bool SimulatedDisk::FlipSomewhere() {
   for (const auto& [path, file] : nodes_) {
     if (Below(path, "journal") && path.ends_with(".log")) newest_segment = path;
   }
-  std::vector<File*> files;
+  std::vector<std::pair<File*, size_t>> files;  // and how much of it may be damaged
   for (const auto& [path, file] : nodes_) {
-    if (file && path != newest_segment && file->synced == file->bytes.size() && file->synced > 0)
-      files.push_back(file.get());
+    if (!file || file->synced != file->bytes.size()) continue;
+    const size_t most = path == newest_segment ? file->synced_before : file->synced;
+    if (most > 0) files.emplace_back(file.get(), most);
   }
   if (files.empty()) return false;
-  File& file = *files[faults_.Below(FaultKind::kBitFlip, files.size())];
-  file.bytes[faults_.Below(FaultKind::kBitFlip, file.bytes.size())] ^=
+  // Often the journal: everything hangs on it.
+  auto chosen = files[faults_.Below(FaultKind::kBitFlip, files.size())];
+  const auto newest = nodes_.find(newest_segment);
+  if (newest != nodes_.end() && newest->second->synced_before > 0 &&
+      faults_.Below(FaultKind::kBitFlip, 3) == 0) {
+    chosen = {newest->second.get(), newest->second->synced_before};
+  }
+  chosen.first->bytes[faults_.Below(FaultKind::kBitFlip, chosen.second)] ^=
       static_cast<char>(1 << faults_.Below(FaultKind::kBitFlip, 8));
   return true;
 }
@@ -190,7 +198,7 @@ absl::StatusOr<std::unique_ptr<AppendFile>> SimulatedDisk::OpenAppend(const std:
     File& file = *it->second;
     if (!file.before) file.before = file.bytes.substr(0, file.synced);
     file.bytes.clear();
-    file.synced = 0;
+    file.synced = file.synced_before = 0;
     file.write_ends.clear();
   }
   return std::unique_ptr<AppendFile>(std::make_unique<Handle>(this, it->second));

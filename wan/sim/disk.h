@@ -35,8 +35,8 @@ class SimulatedDisk : public Storage {
   void Stop() { running_ = false; }
   // A new life. `power_lost`: what was not durable may be gone.
   void Start(bool power_lost);
-  // Flips one bit in a random durable file whose damage must be found, never believed: not in the
-  // journal's newest segment, where the last record's loss cannot be told from a crash.
+  // Flips one bit in a random durable file whose damage must be found, never believed: not in what
+  // the last sync added to the journal's newest segment, whose loss cannot be told from a crash.
   bool FlipSomewhere();
 
   uint64_t changes() const { return changes_; }
@@ -58,6 +58,7 @@ class SimulatedDisk : public Storage {
   struct File {
     std::string bytes;
     size_t synced = 0;
+    size_t synced_before = 0;           // at the sync before that
     std::vector<size_t> write_ends;     // of writes after the last sync
     std::optional<std::string> before;  // what was durable when it was truncated
   };

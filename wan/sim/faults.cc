@@ -28,7 +28,8 @@ constexpr std::array<KindInfo, kFaultKinds> kKinds = {{
     {"power_loss", 400, 3'000},       {"clock_back", 300, 500'000},
     {"roll_back", 200, 1'000'000},    {"stop_at_disk", 400, 3'000},
     {"disk_error", 200, 1'000},       {"disk_full", 150, 1'000},
-    {"bit_flip", 150, 300'000},
+    {"bit_flip", 150, 300'000},       {"reducer_stall", 250, 3'000},
+    {"replan", 300, 1'000'000},
 }};
 
 }  // namespace

@@ -44,8 +44,11 @@ enum class FaultKind : uint8_t {
   kDiskError,   // EIO
   kDiskFull,    // ENOSPC
   kBitFlip,     // in something durable
+  // Neither is a fault, but both come at the wrong moment.
+  kReducerStall,  // the reducer is busy for a long time
+  kReplan,        // workers get other numbers of steps
 };
-inline constexpr size_t kFaultKinds = static_cast<size_t>(FaultKind::kBitFlip) + 1;
+inline constexpr size_t kFaultKinds = static_cast<size_t>(FaultKind::kReplan) + 1;
 
 std::string_view FaultName(FaultKind kind);
 // Bit `kind` of a mask switches the kind off.

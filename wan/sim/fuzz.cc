@@ -27,6 +27,7 @@ void Count(const SeedProcess::Report& report, FuzzSummary& s) {
   s.committed += r.committed;
   s.lost += r.lost;
   s.twice += r.twice;
+  s.policies.Add(r.policies);
   s.restarts += r.restarts;
   s.refused += r.refused ? 1 : 0;
   s.finished += r.finished ? 1 : 0;

@@ -40,6 +40,7 @@ struct FuzzSummary {
   uint64_t committed = 0;
   uint64_t lost = 0;
   uint64_t twice = 0;
+  PolicyShares policies;
   uint64_t restarts = 0;
   uint64_t refused = 0;
   uint64_t finished = 0;

@@ -23,7 +23,10 @@ ReducerHost::ReducerHost(Options options, std::vector<std::unique_ptr<Reducer>> 
 
 // In order, one at a time, each after a random while: as a thread with a queue would.
 void ReducerHost::Command(std::function<void()> command) {
-  const Duration takes = Duration(Draw(options_.seed, {commands_++}) % 5'000'000);
+  Duration takes = Duration(Draw(options_.seed, {commands_++}) % 5'000'000);
+  const bool behind = busy_until_ > options_.queue->now() + Seconds(1);  // of one stall
+  if (!behind && options_.faults->Happens(FaultKind::kReducerStall))
+    takes += options_.faults->Between(FaultKind::kReducerStall, Seconds(1), kMaxReducerStall);
   busy_until_ = std::max(busy_until_, options_.queue->now()) + takes;
   most_waiting_ = std::max(most_waiting_, ++waiting_);
   options_.queue->At(busy_until_, [this, command = std::move(command)] {
@@ -68,6 +71,13 @@ void ReducerHost::Drop(const DropContribution& request) {
       attempts_.erase(it->second.attempt);
       uploads_.erase(it);
     }
+    // What was to be added up with it will not be: the round is aborted, or has another list.
+    if (auto it = reduce_.find(request.fragment); it != reduce_.end()) {
+      const auto& list = it->second.included;
+      if (std::any_of(list.begin(), list.end(),
+                      [&](const auto& part) { return part.first == request.id; }))
+        reduce_.erase(it);
+    }
     Check(Of(request.fragment).Drop(request.id));
   });
 }
@@ -75,6 +85,14 @@ void ReducerHost::Drop(const DropContribution& request) {
 void ReducerHost::Reduce(const ReduceRound& request) {
   Command([=, this] {
     reduce_[request.fragment] = request;
+    // It may be long in adding up, while it goes on taking what arrives.
+    Faults& faults = *options_.faults;
+    if (faults.enabled(FaultKind::kReducerStall) &&
+        faults.Below(FaultKind::kReducerStall, 8) == 0) {
+      faults.Count(FaultKind::kReducerStall);
+      adds_from_ = options_.queue->now() +
+                   faults.Between(FaultKind::kReducerStall, Seconds(1), kMaxReducerStall);
+    }
     TryReduce(request.fragment);
   });
 }
@@ -98,6 +116,11 @@ void ReducerHost::Checkpoint(const StoreCheckpoint& request, const CheckpointSta
 }
 
 void ReducerHost::Tick() {
+  options_.watchers->Tell([&](Watcher& w) {
+    w.OnQueue("commands of the reducer", waiting_, kMaxReducerCommands);
+    w.OnQueue("downloads", downloads_.size(), kMaxDownloads);
+    w.OnQueue("uploads", uploads_.size(), kMaxContributions * reducers_.size());
+  });
   Command([this] {
     for (auto& [id, upload] : uploads_) {
       if (options_.queue->now() - upload.last_chunk > kUploadStall) StartAttempt(id, upload);
@@ -118,8 +141,6 @@ void ReducerHost::DoExpect(const ExpectContribution& request, const WorkerKey& u
     StartAttempt(id, upload);
   }
   AfterProgress(request.object.id.fragment, id, progress);
-  if (options_.planted == PlantedBug::kHeldTooEarly)
-    options_.post(HeldEvent{request.object.id.fragment, id});
 }
 
 void ReducerHost::StartAttempt(ContributionId id, Upload& upload) {
@@ -179,6 +200,11 @@ void ReducerHost::AfterProgress(FragmentId fragment, ContributionId id,
 void ReducerHost::TryReduce(FragmentId fragment) {
   auto it = reduce_.find(fragment);
   if (it == reduce_.end()) return;
+  if (options_.queue->now() < adds_from_) {
+    return options_.queue->At(adds_from_, [this, fragment] {
+      if (options_.alive()) TryReduce(fragment);
+    });
+  }
   const ReduceRound& reduce = it->second;
   Reducer::CloseOrder order{.round = reduce.round,
                             .attempt = reduce.attempt,

@@ -19,7 +19,8 @@
 #include "sync/fragments.h"
 #include "transport/transfer.h"
 #include "wan/sim/event_queue.h"
-#include "wan/sim/planted.h"
+#include "wan/sim/faults.h"
+#include "wan/sim/scenario.h"
 #include "wan/sim/watcher.h"
 
 namespace longhaul::sim {
@@ -31,8 +32,8 @@ class ReducerHost {
  public:
   struct Options {
     EventQueue* queue = nullptr;
+    Faults* faults = nullptr;
     Storage* disk = nullptr;
-    PlantedBug planted = PlantedBug::kNone;
     Watchers* watchers = nullptr;
     Generation generation;
     LlamaShape shape;
@@ -105,6 +106,7 @@ class ReducerHost {
   std::map<ContributionId, Upload> uploads_;
   std::map<uint64_t, ContributionId> attempts_;
   std::map<FragmentId, ReduceRound> reduce_;
+  Timestamp adds_from_;  // not before
   std::map<std::pair<Route, ObjectId>, Outgoing> downloads_;
   std::map<std::string, std::vector<CheckpointFragment>> served_;  // by folder
 };

@@ -55,6 +55,16 @@ RunConfig DrawConfig(Rng& rng) {
   return c;
 }
 
+// The participation contract: one required worker, or tokens, or both.
+void DrawContract(Rng& rng, RunConfig& c) {
+  const uint64_t what = 1 + rng.Below(3);
+  if (what & 1) c.round.required_workers = MachineName(WorkerKey{{1}});
+  // What min_workers bring at least, so that a healthy round keeps it.
+  if (what & 2)
+    c.round.min_tokens = SamplesPerStep(c) * kSampleTokens * (1 + rng.Below(c.run.min_workers));
+  c.round.broken_contract = rng.Chance(3, 4) ? "degrade" : "stop";
+}
+
 std::vector<FragmentLayout> LayoutOf(const LlamaShape& shape, uint32_t fragments) {
   std::vector<TensorPlace> places;
   for (const Parameter& p : MakeParameterTable(shape).parameters)
@@ -74,6 +84,8 @@ Machine DrawMachine(Rng& rng, Duration step_time) {
 
 }  // namespace
 
+std::string MachineName(const WorkerKey& key) { return "w" + std::to_string(key.bytes[0]); }
+
 Scenario DrawScenario(uint64_t seed) {
   Rng rng(Draw(seed, {0x5ce9a}));
   Scenario s;
@@ -89,6 +101,12 @@ Scenario DrawScenario(uint64_t seed) {
   s.journal.segment_bytes = 2'000 << rng.Below(8);
   s.journal.snapshot_bytes = 4'000 << rng.Below(8);
   s.faulty = Between(rng, Seconds(120), Seconds(400));
+  Rng more(Draw(seed, {0x5ce9b}));
+  s.worker_snapshots = more.Chance(3, 4);
+  if (more.Chance(1, 6)) DrawContract(more, s.config);
+  if (more.Chance(1, 6)) {  // slow machines: a round takes longer than any slack
+    for (Machine& m : s.machines) m.step_time = 8 * m.step_time;
+  }
   return s;
 }
 
@@ -112,7 +130,7 @@ Duration ProgressBound(const Scenario& s, Duration round_limit) {
   // Silence may be frozen for three times its limit; a closed round has several attempts.
   const Duration once =
       patient(Seconds(10 + 10 + 30)) + 4 * round_limit + round + state + Seconds(30);
-  return 2 * once + Seconds(30);
+  return 2 * once + kMaxReducerStall + Seconds(30);
 }
 
 }  // namespace longhaul::sim

@@ -28,8 +28,17 @@ struct Scenario {
   uint64_t positions = 0;
   JournalOptions journal;
   std::vector<Machine> machines;
-  Duration faulty{0};  // faults happen for this long, then they stop
+  bool worker_snapshots = true;           // workers keep residuals on disks of their own
+  Duration small_job = Milliseconds(20);  // of a worker's trainer thread: coding, applying
+  uint32_t job_spread_per_mille = 200;    // a job takes up to this much longer
+  Duration faulty{0};                     // faults happen for this long, then they stop
 };
+
+// Of the owner of machine number `key.bytes[0]`.
+std::string MachineName(const WorkerKey& key);
+
+// The reducer may be busy for this long while faults happen.
+inline constexpr Duration kMaxReducerStall = Seconds(100);
 
 // Everything is a function of the seed. Tiny models and short rounds: a seed costs milliseconds.
 Scenario DrawScenario(uint64_t seed);

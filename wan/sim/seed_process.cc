@@ -20,6 +20,8 @@ std::string EncodeReport(const SeedProcess::Report& report) {
   ByteWriter w;
   w.U64(r.seed), w.U64(r.trace_hash), w.I64(r.simulated.count()), w.U64(r.actions);
   w.U64(r.leases), w.U64(r.commits), w.U64(r.committed), w.U64(r.lost), w.U64(r.twice);
+  w.U64(r.policies.handed_out), w.U64(r.policies.lost);
+  w.U64(r.policies.applied), w.U64(r.policies.twice);
   w.U64(r.restarts), w.Bool(r.refused), w.Bool(r.finished);
   for (uint64_t n : r.faults) w.U64(n);
   w.Bool(report.reran), w.Bool(report.mismatch);
@@ -39,7 +41,10 @@ SeedProcess::Report DecodeReport(ByteSpan bytes) {
   r.seed = in.U64(), r.trace_hash = in.U64(), r.simulated = Duration(in.I64()),
   r.actions = in.U64();
   r.leases = in.U64(), r.commits = in.U64(), r.committed = in.U64(), r.lost = in.U64();
-  r.twice = in.U64(), r.restarts = in.U64(), r.refused = in.Bool(), r.finished = in.Bool();
+  r.twice = in.U64();
+  r.policies.handed_out = in.U64(), r.policies.lost = in.U64();
+  r.policies.applied = in.U64(), r.policies.twice = in.U64();
+  r.restarts = in.U64(), r.refused = in.Bool(), r.finished = in.Bool();
   for (uint64_t& n : r.faults) n = in.U64();
   report.reran = in.Bool(), report.mismatch = in.Bool();
   const uint64_t count = in.Count(16);

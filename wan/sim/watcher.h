@@ -38,12 +38,24 @@ class Watcher {
 
   // Durable; in order, each once.
   virtual void OnRecord(const Record& record, const State& after) {}
+  // The coordinator's core took an event; nothing of it is durable yet.
+  virtual void OnEvent(const EventBody& event, const Effects& effects) {}
+  // The coordinator heard of a session, by its own time.
+  virtual void OnHeard(SessionId session, Timestamp now) {}
+  // So many wait or are kept there, and so many may be.
+  virtual void OnQueue(const char* what, size_t size, size_t most) {}
   // The coordinator says this to a worker; it is about to leave. `durable` is the fold over what is
   // durable at this moment.
   virtual void OnSaid(const Message& message, const State& durable) {}
   // A worker process has coded a contribution.
   virtual void OnCoded(size_t process, const ObjectInfo& object,
                        const std::vector<std::string>& chunks) {}
+  // A worker process has trained on these, or what it has trained is void.
+  virtual void OnTrained(size_t process, const std::vector<uint64_t>& positions) {}
+  virtual void OnProgressVoid(size_t process) {}
+  // A worker process has stored its residual, or taken that which an earlier one had stored.
+  virtual void OnResidualSaved(size_t process) {}
+  virtual void OnResidualLoaded(size_t process, size_t saved_by) {}
   // A worker process gives up its residual within a generation.
   virtual void OnResidualLost(size_t process) {}
   // A worker process holds this state of a fragment now.

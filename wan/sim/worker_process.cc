@@ -18,16 +18,17 @@ namespace {
 
 constexpr Duration kFirstBeatEvery = Seconds(1);
 constexpr Duration kMostSilence = Seconds(10);  // at least this long before a new connection
-constexpr Duration kSmallJob = Milliseconds(20);
 constexpr Duration kHandInTime = Seconds(60);
 
 }  // namespace
 
-WorkerProcess::WorkerProcess(Options options) : options_(std::move(options)) {
+WorkerProcess::WorkerProcess(Options options)
+    : options_(std::move(options)), found_(*options_.disk) {
   WorkerIdentity identity;
   identity.process = {options_.scenario->seed, options_.process + 1};
   identity.name = "w" + std::to_string(options_.process);
   identity.toy = true;
+  identity.saved = found_.saved;
   core_ = std::make_unique<Worker>(identity);
 }
 
@@ -107,9 +108,7 @@ void WorkerProcess::Do(const WorkerRequest& request) {
       return upload.second.object.fragment == resolve->fragment;
     });
   }
-  WorkerRequest job = request;
-  PlantInJob(options_.planted, job);
-  StartJob(job);
+  StartJob(request);
 }
 
 void WorkerProcess::StartTrainer(const LoadData& load) {
@@ -123,7 +122,9 @@ void WorkerProcess::StartTrainer(const LoadData& load) {
                          static_cast<float>(sync.error_feedback)},
         FragmentId{i}, layout[i], *trainer_));
   }
-  Later(kSmallJob, [this, identity = load.identity] { Step(DataLoaded{identity, "sim"}); });
+  Later(options_.scenario->small_job, [this, identity = load.identity] {
+    Step(DataLoaded{identity, "sim"});
+  });
 }
 
 // One job after the other; what it does happens when it ends.
@@ -132,12 +133,12 @@ void WorkerProcess::StartJob(const WorkerRequest& request) {
       std::holds_alternative<LoadState>(request) || std::holds_alternative<ApplyCommit>(request);
   Fetched fetched = needs_object ? std::exchange(fetched_, nullptr) : nullptr;
   const bool step = std::holds_alternative<TrainStep>(request);
-  Duration takes = step ? options_.scenario->machines[options_.machine].step_time : kSmallJob;
+  Duration takes =
+      step ? options_.scenario->machines[options_.machine].step_time : options_.scenario->small_job;
   takes = takes * static_cast<int64_t>(slow_per_mille_) / 1000;
-  takes +=
-      takes *
-      static_cast<int64_t>(Draw(options_.scenario->seed, {6, options_.process, jobs_++}) % 200) /
-      1000;
+  const uint64_t spread = options_.scenario->job_spread_per_mille;
+  const uint64_t draw = Draw(options_.scenario->seed, {6, options_.process, jobs_++});
+  if (spread > 0) takes += takes * static_cast<int64_t>(draw % spread) / 1000;
   const Timestamp now = options_.queue->now();
   trainer_busy_until_ = std::max(trainer_busy_until_, now) + takes;
   options_.queue->At(trainer_busy_until_, [this, request, fetched] {
@@ -153,6 +154,7 @@ WorkerEvent WorkerProcess::RunJob(const WorkerRequest& request, const Fetched& f
                                   Chunks& chunks) {
   if (const auto* job = std::get_if<TrainStep>(&request)) {
     absl::StatusOr<StepOutput> out = trainer_->Step({job->step, job->positions, {}});
+    options_.watchers->Tell([&](Watcher& w) { w.OnTrained(options_.process, job->positions); });
     return StepDone{out->loss, true};
   }
   if (const auto* job = std::get_if<CodeContribution>(&request)) return CodeJob(*job, chunks);
@@ -176,17 +178,35 @@ WorkerEvent WorkerProcess::RunJob(const WorkerRequest& request, const Fetched& f
     replicas_.at(job->fragment.value)->Resolve(job->outcome);
   } else if (const auto* job = std::get_if<UnloadFragment>(&request)) {
     replicas_.at(job->fragment.value)->Unload();
-  } else if (std::holds_alternative<SaveSnapshot>(request)) {
-    // Kept by nobody: every new process here begins without a residual.
+  } else if (const auto* job = std::get_if<SaveSnapshot>(&request)) {
+    Save(*job);
+  } else if (std::holds_alternative<LoadSnapshot>(request)) {
+    TakeResidual();
   } else {
     Reset(std::get<ResetProgress>(request));
   }
   return JobDone{};
 }
 
+void WorkerProcess::Save(const SaveSnapshot& job) {
+  if (!options_.scenario->worker_snapshots) return;
+  *options_.disk = {.saved = job, .saved_by = options_.process};
+  for (const auto& replica : replicas_)
+    options_.disk->residuals.emplace_back(replica->residual().begin(), replica->residual().end());
+  options_.watchers->Tell([&](Watcher& w) { w.OnResidualSaved(options_.process); });
+}
+
+void WorkerProcess::TakeResidual() {
+  for (size_t i = 0; i < replicas_.size(); ++i)
+    LONGHAUL_CHECK(replicas_[i]->SetResidual(found_.residuals.at(i)).ok(), "it fits its fragment");
+  options_.watchers->Tell(
+      [&](Watcher& w) { w.OnResidualLoaded(options_.process, found_.saved_by); });
+}
+
 void WorkerProcess::Reset(const ResetProgress& job) {
   for (const auto& replica : replicas_) replica->ResetProgress(job.residual);
   if (job.inner_state) trainer_->ResetInnerState();
+  options_.watchers->Tell([&](Watcher& w) { w.OnProgressVoid(options_.process); });
   if (job.residual)
     options_.watchers->Tell([&](Watcher& w) { w.OnResidualLost(options_.process); });
 }
@@ -243,6 +263,8 @@ void WorkerProcess::Beat() {
   const std::optional<Welcome>& welcome = core_->welcome();
   Later(welcome ? welcome->heartbeat_every : kFirstBeatEvery, [this] { Beat(); });
   SendHeartbeat();
+  options_.watchers->Tell(
+      [&](Watcher& w) { w.OnQueue("uploads of a worker", uploads_.size(), kMaxUploads); });
   const Timestamp now = options_.queue->now();
   // A connection that is up but brings no answers is replaced.
   if (welcome && now - last_heard_ > std::max(welcome->silence_limit, kMostSilence)) {

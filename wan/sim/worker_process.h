@@ -16,7 +16,6 @@
 #include "wan/sim/event_queue.h"
 #include "wan/sim/faults.h"
 #include "wan/sim/network.h"
-#include "wan/sim/planted.h"
 #include "wan/sim/scenario.h"
 #include "wan/sim/trace.h"
 #include "wan/sim/watcher.h"
@@ -26,6 +25,13 @@
 
 namespace longhaul::sim {
 
+// What a machine keeps of its worker over processes.
+struct WorkerDisk {
+  std::optional<SaveSnapshot> saved;
+  std::vector<std::vector<float>> residuals;  // by fragment
+  size_t saved_by = 0;                        // process
+};
+
 class WorkerProcess {
  public:
   struct Options {
@@ -34,7 +40,7 @@ class WorkerProcess {
     Trace* trace = nullptr;
     Watchers* watchers = nullptr;
     const Scenario* scenario = nullptr;
-    PlantedBug planted = PlantedBug::kNone;
+    WorkerDisk* disk = nullptr;
     size_t process = 0;  // number in the world
     size_t machine = 0;
     WorkerKey key;
@@ -88,6 +94,8 @@ class WorkerProcess {
   void StartJob(const WorkerRequest& request);
   WorkerEvent RunJob(const WorkerRequest& request, const Fetched& fetched, Chunks& chunks);
   void Reset(const ResetProgress& job);
+  void Save(const SaveSnapshot& job);
+  void TakeResidual();
   WorkerEvent CodeJob(const CodeContribution& job, Chunks& chunks);
   void Finished(const WorkerEvent& event, const Chunks& chunks);
   void TellState(const Generation& generation, const Replica& replica);
@@ -104,6 +112,7 @@ class WorkerProcess {
   const Options options_;
   std::unique_ptr<Worker> core_;
   std::unique_ptr<Trainer> trainer_;
+  const WorkerDisk found_;                          // when it began
   std::vector<std::unique_ptr<Replica>> replicas_;  // by fragment
   bool alive_ = true;
   bool connected_ = false;

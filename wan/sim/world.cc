@@ -5,7 +5,10 @@
 
 #include "common/rng.h"
 #include "model/parameter_table.h"
+#include "wan/sim/checkers/queues.h"
+#include "wan/sim/checkers/round_twin.h"
 #include "wan/sim/checkers/said_early.h"
+#include "wan/sim/checkers/sessions.h"
 #include "wan/sim/packet_text.h"
 
 namespace longhaul::sim {
@@ -25,7 +28,7 @@ T* Add(Watchers& watchers, std::unique_ptr<T> watcher) {
 
 World::World(WorldOptions options)
     : options_(std::move(options)),
-      scenario_(DrawScenario(options_.seed)),
+      scenario_(options_.scenario ? *options_.scenario : DrawScenario(options_.seed)),
       faults_(options_.seed, options_.faults_off),
       trace_(options_.trace),
       disk_(faults_),
@@ -47,7 +50,11 @@ World::World(WorldOptions options)
 void World::AddWatchers() {
   replicas_ = Add(watchers_, std::make_unique<Replicas>());
   ledger_ = Add(watchers_, std::make_unique<LedgerTwin>(scenario_.config, scenario_.layout.size()));
+  Add(watchers_, std::make_unique<RoundTwin>(scenario_.config, *ledger_));
+  Add(watchers_, std::make_unique<Sessions>(scenario_.config));
+  Add(watchers_, std::make_unique<Queues>());
   provenance_ = Add(watchers_, std::make_unique<Provenance>(scenario_.config, scenario_.layout));
+  policies_ = Add(watchers_, std::make_unique<Policies>());
   Add(watchers_, std::make_unique<SaidEarly>());
   history_ = std::make_unique<History>(
       [this](const Record& record, const State& state) {
@@ -83,7 +90,6 @@ WorldResult World::Run() {
   };
   queue_.RunUntil(Timestamp{scenario_.faulty}, stop);
   if (!ended_) Calm();
-  if (options_.planted == PlantedBug::kCanary) Complain("canary", "the alarm works");
   CheckEnd();
   return MakeResult();
 }
@@ -105,7 +111,6 @@ void World::StartCoordinator(bool power_lost) {
   o.history = history_.get();
   o.watchers = &watchers_;
   o.scenario = &scenario_;
-  o.planted = options_.planted;
   o.life = lives_.size() + 1;
   // A machine that was started again counts its time from zero.
   const bool back = faults_.Happens(FaultKind::kClockBack);
@@ -127,7 +132,7 @@ void World::StartCoordinator(bool power_lost) {
   const bool first = run_id_.empty();
   run_id_ = coordinator().run_id();
   for (const MachineState& m : machines_) {
-    if (coordinator_alive()) coordinator().Allow(m.key);
+    if (coordinator_alive()) coordinator().Allow(m.key, MachineName(m.key));
   }
   for (size_t i = 0; i < machines_.size(); ++i) {
     if (first) {
@@ -192,10 +197,10 @@ void World::StartWorker(size_t machine) {
   o.trace = &trace_;
   o.watchers = &watchers_;
   o.scenario = &scenario_;
-  o.planted = options_.planted;
   o.process = processes_.size();
   o.machine = machine;
   o.key = machines_[machine].key;
+  o.disk = &machines_[machine].disk;
   o.run_id = run_id_;
   o.byzantine = faults_.enabled(FaultKind::kByzantine) && o.process % 3 == 0;
   o.send = [this, process = o.process, machine](Packet packet) {
@@ -246,6 +251,7 @@ void World::Plan(FaultKind kind, Duration mean, void (World::*happen)()) {
 }
 
 void World::PlanFaults() {
+  PlanChurn();
   Plan(FaultKind::kWorkerKill, Seconds(25), &World::KillWorker);
   Plan(FaultKind::kWorkerPause, Seconds(20), &World::PauseWorker);
   Plan(FaultKind::kWorkerSlow, Seconds(20), &World::SlowWorker);
@@ -256,6 +262,7 @@ void World::PlanFaults() {
   Plan(FaultKind::kSwizzle, Seconds(45), &World::Swizzle);
   Plan(FaultKind::kSlowLink, Seconds(30), &World::SlowLink);
   Plan(FaultKind::kRollBack, Seconds(120), &World::RollBack);
+  Plan(FaultKind::kReplan, Seconds(30), &World::Replan);
 }
 
 size_t World::Victim(FaultKind kind) {
@@ -269,9 +276,26 @@ size_t World::Victim(FaultKind kind) {
 
 void World::KillWorker() {
   const size_t machine = Victim(FaultKind::kWorkerKill);
+  Kill(machine, faults_.Between(FaultKind::kWorkerKill, Milliseconds(100), Seconds(25)));
+}
+
+void World::Kill(size_t machine, Duration down) {
   if (WorkerProcess* w = LiveWorkerOn(machine)) w->Kill();
-  queue_.After(faults_.Between(FaultKind::kWorkerKill, Milliseconds(100), Seconds(25)),
-               [this, machine] { StartWorker(machine); });
+  queue_.After(down, [this, machine] { StartWorker(machine); });
+}
+
+void World::PlanChurn() {
+  if (options_.churn.interval == Duration(0) || !faults_.running()) return;
+  for (size_t i = 0; i < machines_.size(); ++i) {
+    if (faults_.Below(FaultKind::kWorkerKill, 1000) >= options_.churn.killed_per_mille) continue;
+    const Duration when =
+        faults_.Between(FaultKind::kWorkerKill, Duration(0), options_.churn.interval);
+    queue_.After(when, [this, i] {
+      faults_.Count(FaultKind::kWorkerKill);
+      Kill(i, faults_.Between(FaultKind::kWorkerKill, Seconds(2), Seconds(20)));
+    });
+  }
+  queue_.After(options_.churn.interval, [this] { PlanChurn(); });
 }
 
 void World::PauseWorker() {
@@ -358,6 +382,19 @@ void World::RollBack() {
   Victim(FaultKind::kRollBack);
   roll_back_to_ = paths[faults_.Below(FaultKind::kRollBack, paths.size())];
   coordinator().Kill(Death::kKilled);
+}
+
+// Some workers get another number of steps per round, as after a measurement of their speed.
+void World::Replan() {
+  Victim(FaultKind::kReplan);
+  if (!coordinator_alive() || coordinator().over()) return;
+  PlanEvent plan;
+  for (const auto& [id, session] : coordinator().state().sessions) {
+    if (faults_.Below(FaultKind::kReplan, 2) == 0) continue;
+    const uint64_t most = 2 * scenario_.config.sync.inner_steps;
+    plan.steps.push_back({id, 1 + faults_.Below(FaultKind::kReplan, most)});
+  }
+  coordinator().Plan(plan);
 }
 
 void World::DriftClocks() {
@@ -452,6 +489,7 @@ WorldResult World::MakeResult() {
     r.lost += in_ledger > in_model ? in_ledger - in_model : 0;
   }
   r.twice = provenance_->twice();
+  r.policies = policies_->shares();
   r.restarts = lives_.size() - 1;
   r.refused = refused_;
   r.finished = finished_;

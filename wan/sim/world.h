@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <memory>
 #include <string>
 #include <vector>
@@ -12,16 +13,25 @@
 #include "wan/sim/checkers/provenance.h"
 #include "wan/sim/checkers/replicas.h"
 #include "wan/sim/coordinator_process.h"
+#include "wan/sim/policies.h"
 #include "wan/sim/worker_process.h"
 
 namespace longhaul::sim {
 
+// In every interval this share of the machines loses its worker process, which is started again
+// after some seconds.
+struct Churn {
+  Duration interval{0};  // 0: none
+  uint32_t killed_per_mille = 0;
+};
+
 struct WorldOptions {
   uint64_t seed = 0;
-  uint64_t faults_off = 0;           // mask of FaultBit: kinds that must not happen
-  uint32_t length_per_mille = 1000;  // of the faulty phase: shorter for shrinking
-  PlantedBug planted = PlantedBug::kNone;
-  Trace::Sink trace;  // empty: no text
+  uint64_t faults_off = 0;             // mask of FaultBit: kinds that must not happen
+  uint32_t length_per_mille = 1000;    // of the faulty phase: shorter for shrinking
+  Trace::Sink trace;                   // empty: no text
+  const Scenario* scenario = nullptr;  // instead of the seed's own; outlives the world
+  Churn churn;
 };
 
 struct WorldResult {
@@ -36,6 +46,7 @@ struct WorldResult {
   uint64_t committed = 0;  // positions, summed over fragments
   uint64_t lost = 0;       // committed in the ledger, but not in the model
   uint64_t twice = 0;
+  PolicyShares policies;  // what others would have lost and repeated
   uint64_t restarts = 0;  // of the coordinator
   bool refused = false;   // the coordinator found damage that cannot be repaired, and said so
   bool finished = false;  // all rounds were done
@@ -51,6 +62,7 @@ class World {
     WorkerKey key;
     size_t process = SIZE_MAX;  // the newest one
     bool gone = false;          // nobody will start a process here again
+    WorkerDisk disk;
   };
 
   void AddWatchers();
@@ -73,6 +85,8 @@ class World {
   void Plan(FaultKind kind, Duration mean, void (World::*happen)());
   size_t Victim(FaultKind kind);
   void KillWorker();
+  void Kill(size_t machine, Duration down);
+  void PlanChurn();
   void PauseWorker();
   void SlowWorker();
   void WorkerLeaves();
@@ -82,6 +96,7 @@ class World {
   void Swizzle();
   void SlowLink();
   void RollBack();
+  void Replan();
   void DriftClocks();
   // Phases.
   void Calm();
@@ -101,10 +116,11 @@ class World {
   Replicas* replicas_ = nullptr;
   LedgerTwin* ledger_ = nullptr;
   Provenance* provenance_ = nullptr;
+  Policies* policies_ = nullptr;
   std::unique_ptr<History> history_;
   std::vector<std::unique_ptr<CoordinatorProcess>> lives_;
   std::vector<std::unique_ptr<WorkerProcess>> processes_;
-  std::vector<MachineState> machines_;
+  std::deque<MachineState> machines_;  // pointers to them stay
   std::string run_id_;
   std::string roll_back_to_;
   std::vector<Violation> violations_;

@@ -487,10 +487,10 @@ std::vector<LeaseRange> Worker::Unused() const {
 // fragments, one in flight holds back nothing until it is due again: workers that lost step would
 // otherwise wait for each other, each for a round that needs the other's steps.
 uint64_t Worker::StepLimit(const Part& part) const {
-  const SyncSection& sync = welcome_->config.sync;
-  if (part.state->version.value >= welcome_->config.run.rounds) return UINT64_MAX;  // it is done
-  const uint64_t due = part.planned_steps > 0 ? part.planned_steps : sync.inner_steps;
-  return part.travels() && parts_.size() == 1 ? sync.overlap_steps : due;
+  const RunConfig& config = welcome_->config;
+  if (part.state->version.value >= config.run.rounds) return UINT64_MAX;  // it is done
+  const uint64_t due = part.planned_steps > 0 ? part.planned_steps : StepsPerRound(config);
+  return part.travels() && parts_.size() == 1 ? config.sync.overlap_steps : due;
 }
 
 bool Worker::DecideStep() {
@@ -502,7 +502,7 @@ bool Worker::DecideStep() {
   uint64_t missing = SamplesPerStep(config);
   const std::vector<LeaseRange> unused = Unused();
   if (Size(unused) < missing) return false;
-  TrainStep step{.step = parts_[0].state->version.value * config.sync.inner_steps +
+  TrainStep step{.step = parts_[0].state->version.value * StepsPerRound(config) +
                          parts_[0].current.steps};
   std::vector<LeaseRange> ranges;
   for (const LeaseRange& l : unused) {

@@ -275,6 +275,36 @@ absl::Status Shrink(std::string_view body, DeviceGroup& group) {
   return group.Shrink(living);
 }
 
+absl::Status Update(std::string_view body, GradientTrainer& own) {
+  uint64_t step = 0;
+  if (body.size() != sizeof step) return absl::UnavailableError("a damaged command");
+  std::memcpy(&step, body.data(), sizeof step);
+  return own.Update(step);
+}
+
+absl::Status Obey(std::string_view frame, GradientTrainer& own, DeviceGroup& group,
+                  SiteLink& commands) {
+  if (frame.empty()) return absl::UnavailableError("an empty command");
+  const std::string_view body = frame.substr(1);
+  switch (static_cast<Command>(frame.front())) {
+    case Command::kSet:
+      return Set(body, own);
+    case Command::kReset:
+      own.ResetInnerState();
+      return absl::OkStatus();
+    case Command::kLoad:
+      return own.LoadInnerState(body);
+    case Command::kBackward:
+      return Backward(body, own, group, commands);
+    case Command::kUpdate:
+      return Update(body, own);
+    case Command::kShrink:
+      return Shrink(body, group);
+    default:
+      return absl::UnavailableError("an unknown command");
+  }
+}
+
 }  // namespace
 
 std::unique_ptr<Trainer> MakeSiteTrainer(std::unique_ptr<GradientTrainer> own,
@@ -285,38 +315,11 @@ std::unique_ptr<Trainer> MakeSiteTrainer(std::unique_ptr<GradientTrainer> own,
 }
 
 absl::Status RunSiteRank(GradientTrainer& own, DeviceGroup& group, SiteLink& commands) {
+  const std::string stop(1, static_cast<char>(Command::kStop));
   for (;;) {
     ASSIGN_OR_RETURN(const std::string frame, commands.Receive(0, kForever));
-    if (frame.empty()) return absl::UnavailableError("an empty command");
-    const std::string_view body = std::string_view(frame).substr(1);
-    switch (static_cast<Command>(frame[0])) {
-      case Command::kSet:
-        RETURN_IF_ERROR(Set(body, own));
-        break;
-      case Command::kReset:
-        own.ResetInnerState();
-        break;
-      case Command::kLoad:
-        RETURN_IF_ERROR(own.LoadInnerState(body));
-        break;
-      case Command::kBackward:
-        RETURN_IF_ERROR(Backward(body, own, group, commands));
-        break;
-      case Command::kUpdate: {
-        uint64_t step = 0;
-        if (body.size() != sizeof step) return absl::UnavailableError("a damaged command");
-        std::memcpy(&step, body.data(), sizeof step);
-        RETURN_IF_ERROR(own.Update(step));
-        break;
-      }
-      case Command::kShrink:
-        RETURN_IF_ERROR(Shrink(body, group));
-        break;
-      case Command::kStop:
-        return absl::OkStatus();
-      default:
-        return absl::UnavailableError("an unknown command");
-    }
+    if (frame == stop) return absl::OkStatus();
+    RETURN_IF_ERROR(Obey(frame, own, group, commands));
   }
 }
 

@@ -20,6 +20,7 @@
 #include "pcn/rules/autograd_layer.h"
 #include "pcn/rules/rule.h"
 #include "pcn/rules/spectrum.h"
+#include "worker/pcn_options.h"
 #include "worker/train/inner_optimizer.h"
 #include "worker/train/llama_model.h"
 #include "worker/train/llama_trainer.h"
@@ -115,19 +116,6 @@ pcn::Weights ViewChain(const LlamaShape& s, const ParameterTable& table, const a
   return chain;
 }
 
-absl::StatusOr<pcn::RuleOptions> RuleFrom(const PcnTrainOptions& o) {
-  pcn::RuleOptions rule{.sweeps = o.sweeps, .rate = o.rate, .momentum = o.momentum};
-  ASSIGN_OR_RETURN(rule.rule, pcn::ParseRule(o.rule));
-  rule.output_weight = o.output_weight;
-  rule.nudge_of = pcn::NudgeOf::kCost;
-  if (o.nudge != 0) {
-    rule.nudge = o.nudge > 0 ? pcn::NudgeSign::kPositive : pcn::NudgeSign::kNegative;
-    rule.beta = std::abs(o.nudge);
-  }
-  RETURN_IF_ERROR(pcn::Validate(rule, pcn::OutputLoss::kCrossEntropy));
-  return rule;
-}
-
 template <class Function>
 auto Fenced(Function&& function) -> decltype(function()) {
   try {
@@ -170,7 +158,7 @@ class PcnTrainer::State {
         weights(ViewChain(s, table, Zeros())),
         gradient(ViewChain(s, table, Zeros())),
         sum(Zeros()),
-        optimizer(MakeAdamW(table, o.optimizer, weights.flat)),
+        optimizer(MakeInnerOptimizer(table, o.optimizer, weights.flat)),
         rule(std::move(credit_rule)) {}
 
   // A token's target is the next one; the last token of a sample has none.
@@ -201,19 +189,21 @@ class PcnTrainer::State {
     sum.zero_();
     double loss = 0;
     const bool incremental = rule.options().rule == pcn::Rule::kIpc;
+    // The schedule counts weight updates.
+    uint64_t update = step * (incremental ? parts.size() * rule.options().sweeps : 1);
     for (const MicroBatch& part : parts) {
       if (part.targets() == 0) continue;
       ASSIGN_OR_RETURN(pcn::Batch batch, Load(part));
       batch.rows = static_cast<double>(incremental ? part.targets() : total);
       Guard(batch);
       const pcn::BatchReport report = rule.RunBatch(network, weights, batch, gradient, [&] {
-        if (incremental) return ClipAndUpdate(gradient.flat, step);
+        if (incremental) return ClipAndUpdate(gradient.flat, update++);
         sum.add_(gradient.flat);
       });
       loss += report.loss * batch.rows / static_cast<double>(total);
       if (report.diverged) Diverged(report);
     }
-    if (!incremental && std::isfinite(loss)) ClipAndUpdate(sum, step);
+    if (!incremental && std::isfinite(loss)) ClipAndUpdate(sum, update);
     return StepOutput{loss, static_cast<uint64_t>(total)};
   }
 
@@ -281,27 +271,18 @@ class PcnTrainer::State {
                             rule.rate()));
   }
 
-  void ClipAndUpdate(const at::Tensor& g, uint64_t step) {
+  void ClipAndUpdate(const at::Tensor& g, uint64_t update) {
     const double norm = at::linalg_vector_norm(g).item<float>();
     if (!std::isfinite(norm)) return;
     const double limit = options.optimizer.max_grad_norm;
     const double scale = limit / (norm + kClipEpsilon);
     if (limit > 0 && scale < 1) g.mul_(scale);
-    optimizer->Step(weights.flat, g, LearningRate(options.optimizer, step));
+    optimizer->Step(weights.flat, g, ScheduleFactor(options.optimizer, update));
   }
 
   pcn::SpectralGuard guard_{{}};
   uint64_t batches_ = 0;
 };
-
-absl::Status ValidatePcnOptions(const PcnTrainOptions& options) {
-  return RuleFrom(options).status();
-}
-
-uint32_t PcnUpdatesPerStep(const PcnTrainOptions& options) {
-  const absl::StatusOr<pcn::RuleOptions> rule = RuleFrom(options);
-  return rule.ok() ? pcn::UpdatesPerBatch(*rule) : 1;
-}
 
 uint64_t PcnTrainerMemoryBytes(const LlamaShape& shape, const TrainOptions& options) {
   const uint64_t rows = uint64_t{options.micro_batch_size} * options.sequence_length;
@@ -315,10 +296,10 @@ PcnTrainer::~PcnTrainer() = default;
 
 absl::StatusOr<std::unique_ptr<PcnTrainer>> PcnTrainer::Make(const LlamaShape& shape,
                                                              const TrainOptions& options,
-                                                             const PcnTrainOptions& pcn,
+                                                             const PcnSection& pcn,
                                                              const std::string& device) {
   RETURN_IF_ERROR(ValidateTrainOptions(shape, options));
-  ASSIGN_OR_RETURN(pcn::RuleOptions options_of_rule, RuleFrom(pcn));
+  ASSIGN_OR_RETURN(pcn::RuleOptions options_of_rule, RuleOptionsFrom(pcn));
   ASSIGN_OR_RETURN(pcn::CreditRule rule,
                    pcn::CreditRule::Make(options_of_rule, pcn::OutputLoss::kCrossEntropy));
   return Fenced([&]() -> absl::StatusOr<std::unique_ptr<PcnTrainer>> {
@@ -342,6 +323,12 @@ void PcnTrainer::GetParameters(uint64_t offset, std::span<float> out) const {
 }
 
 void PcnTrainer::ResetInnerState() { state_->optimizer->Reset(); }
+
+std::string PcnTrainer::SaveInnerState() const { return state_->optimizer->Save(); }
+
+absl::Status PcnTrainer::LoadInnerState(std::string_view bytes) {
+  return Fenced([&] { return state_->optimizer->Load(bytes); });
+}
 
 const PcnEvents& PcnTrainer::events() const { return state_->events; }
 

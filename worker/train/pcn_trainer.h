@@ -8,29 +8,17 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "absl/status/statusor.h"
 #include "model/llama.h"
+#include "proto/run_config.h"
 #include "worker/train/train_options.h"
 #include "worker/trainer.h"
 
 namespace longhaul {
 
-struct PcnTrainOptions {
-  std::string rule = "zil";  // backprop, zil, fpa, spc, ipc, epc, pcalm
-  uint32_t sweeps = 1;
-  double rate = 0.1;  // of states or errors
-  double momentum = 0;
-  double output_weight = 1;
-  double nudge = 0;  // of the cost: its size and sign; 0: none. Not for exact rules.
-};
-
-// InvalidArgument, naming option and rule.
-absl::Status ValidatePcnOptions(const PcnTrainOptions& options);
-// Weight updates that one step on one micro-batch makes: above 1 for ipc. A round's number of inner
-// steps counts weight updates, so it must be a multiple, and that many times fewer batches go in.
-uint32_t PcnUpdatesPerStep(const PcnTrainOptions& options);
 // LlamaTrainer's, a second gradient, one-hot targets, and states with their errors.
 uint64_t PcnTrainerMemoryBytes(const LlamaShape& shape, const TrainOptions& options);
 
@@ -42,10 +30,10 @@ struct PcnEvents {
 
 class PcnTrainer final : public Trainer {
  public:
-  // Errors: ValidateTrainOptions, ValidatePcnOptions; ResourceExhausted or Internal from LibTorch.
+  // Errors: ValidateTrainOptions, RuleOptionsFrom; ResourceExhausted or Internal from LibTorch.
   static absl::StatusOr<std::unique_ptr<PcnTrainer>> Make(const LlamaShape& shape,
                                                           const TrainOptions& options,
-                                                          const PcnTrainOptions& pcn,
+                                                          const PcnSection& pcn,
                                                           const std::string& device);
   ~PcnTrainer() override;
 
@@ -53,6 +41,8 @@ class PcnTrainer final : public Trainer {
   void SetParameters(uint64_t offset, std::span<const float> values) override;
   void GetParameters(uint64_t offset, std::span<float> out) const override;
   void ResetInnerState() override;
+  std::string SaveInnerState() const override;
+  absl::Status LoadInnerState(std::string_view bytes) override;
   // As LlamaTrainer's; the loss is that of the forward pass. Micro-batches whose inference diverged
   // are left out, counted and logged; a gradient that is not finite changes nothing.
   absl::StatusOr<StepOutput> Step(const StepInput& input) override;

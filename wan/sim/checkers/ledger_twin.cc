@@ -9,7 +9,7 @@ namespace longhaul::sim {
 namespace {
 
 constexpr size_t kFailuresToQuarantine = 3;  // different workers
-constexpr size_t kCutsKept = 32;  // more than checkpoints on disk
+constexpr size_t kCutsKept = 32;             // more than checkpoints on disk
 
 std::string Text(const LeaseRange& r) {
   return "[" + std::to_string(r.from) + ", " + std::to_string(r.to) + ") under fence " +
@@ -102,23 +102,32 @@ bool LedgerTwin::Includes(const Round& round, const ContributionId& id) const {
   return std::find(round.included.begin(), round.included.end(), id) != round.included.end();
 }
 
-void LedgerTwin::CheckClaim(const ContributionAccepted& r) {
-  const ContributionId id = r.object.id.contribution;
-  const size_t f = r.object.id.fragment.value;
+bool LedgerTwin::MayClaim(FragmentId fragment, SessionId session,
+                          const std::vector<LeaseRange>& ranges, uint64_t steps) const {
   std::set<uint64_t> seen;
-  uint64_t count = 0;
-  for (const LeaseRange& l : r.leases) {
-    for (uint64_t p = l.from; p < l.to; ++p, ++count) {
-      const bool held = p < positions_.size() && positions_[p].on[f] == Place::kLeased &&
-                        positions_[p].session == id.session && positions_[p].fence == l.fence &&
-                        !positions_[p].released;
-      if (held && seen.insert(p).second) continue;
-      return Complain("a contribution of session " + std::to_string(id.session.value) +
-                      " was accepted with " + Text(l) + ", which it does not hold");
+  for (const LeaseRange& l : ranges) {
+    if (l.from >= l.to || l.to > positions_.size()) return false;
+    for (uint64_t at = l.from; at < l.to; ++at) {
+      const Position& p = positions_[at];
+      if (p.on[fragment.value] != Place::kLeased || p.session != session || p.fence != l.fence ||
+          p.released || !seen.insert(at).second) {
+        return false;
+      }
     }
   }
-  if (count != r.steps * positions_per_step_) Complain("steps and positions do not fit");
-  if (!rounds_[f].members.contains(id.session))
+  return steps > 0 && seen.size() == steps * positions_per_step_;
+}
+
+void LedgerTwin::CheckClaim(const ContributionAccepted& r) {
+  const ContributionId id = r.object.id.contribution;
+  const FragmentId fragment = r.object.id.fragment;
+  if (!MayClaim(fragment, id.session, r.leases, r.steps)) {
+    std::string ranges;
+    for (const LeaseRange& l : r.leases) ranges += " " + Text(l);
+    Complain("a contribution of session " + std::to_string(id.session.value) +
+             " was accepted with what it does not hold:" + ranges);
+  }
+  if (!rounds_[fragment.value].members.contains(id.session))
     Complain("a contribution of no member was accepted");
 }
 

@@ -23,6 +23,10 @@ class LedgerTwin : public Watcher {
   void OnRecord(const Record& record, const State& after) override;
 
   uint64_t leases() const { return leases_; }
+  uint64_t free() const { return counts_[0][0]; }  // positions
+  // Whether the session holds all of this, each position once, and it is so many steps' worth.
+  bool MayClaim(FragmentId fragment, SessionId session, const std::vector<LeaseRange>& ranges,
+                uint64_t steps) const;
 
  private:
   enum class Place : uint8_t { kFree, kLeased, kSealed, kCommitted, kDiscarded, kQuarantined };
@@ -81,7 +85,7 @@ class LedgerTwin : public Watcher {
   std::map<WorkerKey, uint32_t> numbers_;
   std::vector<Round> rounds_;                                                  // by fragment
   std::map<std::pair<SessionId, uint64_t>, std::vector<LeaseRange>> carried_;  // session, fragment
-  std::deque<std::pair<Cut, Positions>> cuts_;  // newest last
+  std::deque<std::pair<Cut, Positions>> cuts_;                                 // newest last
   uint64_t leases_ = 0;
 };
 

@@ -77,6 +77,37 @@ void Provenance::OnResidualLost(size_t process) {
   std::erase_if(owed_, [&](const auto& entry) { return entry.first.first == process; });
 }
 
+void Provenance::OnResidualSaved(size_t process) {
+  Saved& saved = saved_[process] = {.owner = process};
+  for (uint64_t f = 0; f < parts_.size(); ++f) {
+    const auto owed = owed_.find({process, FragmentId{f}});
+    if (owed != owed_.end()) saved.owed[FragmentId{f}] = owed->second;
+  }
+  saved_by_[process] = process;
+}
+
+void Provenance::OnResidualLoaded(size_t process, size_t saved_by) {
+  Saved& saved = saved_[saved_by];
+  if (saved.spent)
+    Complain("process " + std::to_string(process) +
+             " takes a residual although what was sent after it was included");
+  saved.owner = process;
+  saved_by_[process] = saved_by;
+  for (const auto& [fragment, owed] : saved.owed) owed_[{process, fragment}] = owed;
+}
+
+// One of its contributions is included: what is on disk is out of date, and nobody else may have
+// taken it.
+void Provenance::Spend(size_t process) {
+  const auto by = saved_by_.find(process);
+  if (by == saved_by_.end() || config_.sync.error_feedback < 0) return;
+  Saved& saved = saved_[by->second];
+  saved.spent = true;
+  if (saved.owner != process)
+    Complain("a contribution of process " + std::to_string(process) +
+             " was included after another one had taken its residual");
+}
+
 void Provenance::OnPrepared(const ObjectInfo& aggregate, const std::vector<std::string>& chunks) {
   Part& part = Of(aggregate.id.fragment);
   part.aggregates[aggregate.root] = Decode(config_.sync.codec_down, chunks, part.elements);
@@ -118,6 +149,7 @@ void Provenance::CheckContribution(const CommitView& commit, const Claim& claim,
   const FragmentId fragment = commit.fragment;
   Part& part = Of(fragment);
   const double beta = config_.sync.error_feedback;
+  Spend(coded.process);
   Owed& owed = owed_[{coded.process, fragment}];
   if (owed.values.empty() || owed.generation != coded.id.generation)
     owed = {coded.id.generation, Values(part.elements)};

@@ -29,6 +29,8 @@ class Provenance : public Watcher {
   void OnRecord(const Record& record, const State& after) override;
   void OnCoded(size_t process, const ObjectInfo& object,
                const std::vector<std::string>& chunks) override;
+  void OnResidualSaved(size_t process) override;
+  void OnResidualLoaded(size_t process, size_t saved_by) override;
   void OnResidualLost(size_t process) override;
   void OnPrepared(const ObjectInfo& aggregate, const std::vector<std::string>& chunks) override;
   void OnReducer(const ReducerView& view, bool residual_reset) override;
@@ -53,6 +55,13 @@ class Provenance : public Watcher {
     Generation generation;
     Values values;
   };
+  // A residual on a worker's own disk. It may be used by one process at a time, and only as long as
+  // nothing that was sent after it is included.
+  struct Saved {
+    std::map<FragmentId, Owed> owed;
+    size_t owner = 0;
+    bool spent = false;
+  };
   // A state of one fragment that was reached, and how. Roll-backs make a tree of them.
   struct Model {
     Version version;
@@ -76,6 +85,7 @@ class Provenance : public Watcher {
   Part& Of(FragmentId fragment) { return parts_.at(fragment.value); }
   void GoBack(const ObjectInfo& snapshot);
   void Commit(const CommitView& commit);
+  void Spend(size_t process);
   void CheckContribution(const CommitView& commit, const Claim& claim, const Coded& coded);
   void CheckAggregate(const CommitView& commit, const Values& mean, Model& next);
 
@@ -83,6 +93,8 @@ class Provenance : public Watcher {
   std::vector<Part> parts_;                             // by fragment
   std::map<Digest, Coded> coded_;                       // by root
   std::map<std::pair<size_t, FragmentId>, Owed> owed_;  // e, by process and fragment
+  std::map<size_t, Saved> saved_;                       // by the process that stored it
+  std::map<size_t, size_t> saved_by_;                   // process -> whose it has
   uint64_t twice_ = 0;
 };
 

@@ -1,4 +1,4 @@
-#include "bench/pcn_images.h"
+#include "pcn/rules/image_files.h"
 
 #include <cstdint>
 #include <cstdio>
@@ -8,7 +8,7 @@
 #include "absl/strings/str_cat.h"
 #include "common/status_macros.h"
 
-namespace longhaul {
+namespace longhaul::pcn {
 namespace {
 
 constexpr size_t kMaxFileBytes = size_t{1} << 30;
@@ -40,7 +40,7 @@ uint32_t BigEndian(const std::string& bytes, size_t i) {
 
 float Brightness(double value) { return static_cast<float>(value / 127.5 - 1); }
 
-absl::Status AddIdx(const std::string& folder, const std::string& part, pcn::ImageSet& set) {
+absl::Status AddIdx(const std::string& folder, const std::string& part, ImageSet& set) {
   const std::string stem = folder + "/mnist8k-" + part;
   ASSIGN_OR_RETURN(std::string images, Unpack(stem + "-images-idx3-ubyte.gz"));
   ASSIGN_OR_RETURN(std::string labels, Unpack(stem + "-labels-idx1-ubyte.gz"));
@@ -50,7 +50,7 @@ absl::Status AddIdx(const std::string& folder, const std::string& part, pcn::Ima
   }
   const size_t count = BigEndian(images, 4);
   const size_t pixels = size_t{BigEndian(images, 8)} * BigEndian(images, 12);
-  if (BigEndian(labels, 4) != count || pixels != pcn::kDigitSide * pcn::kDigitSide ||
+  if (BigEndian(labels, 4) != count || pixels != kDigitSide * kDigitSide ||
       images.size() != kIdxImagesHeader + count * pixels ||
       labels.size() != kIdxLabelsHeader + count) {
     return absl::DataLossError(stem + ": sizes do not match");
@@ -66,7 +66,7 @@ absl::Status AddIdx(const std::string& folder, const std::string& part, pcn::Ima
 }
 
 // Records of a label and three planes of 32 x 32.
-absl::Status AddCifar(const std::string& path, pcn::ImageSet& set) {
+absl::Status AddCifar(const std::string& path, ImageSet& set) {
   constexpr size_t kSide = 32, kPlane = kSide * kSide, kRecord = 1 + 3 * kPlane, kMargin = 2;
   ASSIGN_OR_RETURN(std::string bytes, Unpack(path));
   if (bytes.empty() || bytes.size() % kRecord != 0)
@@ -85,22 +85,22 @@ absl::Status AddCifar(const std::string& path, pcn::ImageSet& set) {
   return absl::OkStatus();
 }
 
-pcn::ImageSet Empty() { return {.pixels = pcn::kDigitSide * pcn::kDigitSide, .classes = 10}; }
+ImageSet Empty() { return {.pixels = kDigitSide * kDigitSide, .classes = 10}; }
 
 }  // namespace
 
-absl::StatusOr<pcn::ImageSet> LoadIdxDigits(const std::string& folder) {
-  pcn::ImageSet set = Empty();
+absl::StatusOr<ImageSet> LoadIdxDigits(const std::string& folder) {
+  ImageSet set = Empty();
   RETURN_IF_ERROR(AddIdx(folder, "train", set));
   RETURN_IF_ERROR(AddIdx(folder, "test", set));
   return set;
 }
 
-absl::StatusOr<pcn::ImageSet> LoadGrayCifar(const std::string& folder) {
-  pcn::ImageSet set = Empty();
+absl::StatusOr<ImageSet> LoadGrayCifar(const std::string& folder) {
+  ImageSet set = Empty();
   RETURN_IF_ERROR(AddCifar(folder + "/cifar10-10k-train.bin.gz", set));
   RETURN_IF_ERROR(AddCifar(folder + "/cifar10-2k-test.bin.gz", set));
   return set;
 }
 
-}  // namespace longhaul
+}  // namespace longhaul::pcn

@@ -8,6 +8,7 @@
 #include <string>
 
 #include "wan/sim/fuzz.h"
+#include "wan/sim/planted/planted.h"
 
 namespace longhaul::sim {
 namespace {
@@ -20,10 +21,10 @@ struct Arguments {
 };
 
 // The first seed that finds it, counted from 1; 0: none did.
-uint64_t SeedsNeeded(const Arguments& args, PlantedBug bug, std::string& why) {
+uint64_t SeedsNeeded(const Arguments& args, size_t bug, std::string& why) {
   FuzzOptions options{.seeds = args.seeds, .processes = args.processes, .rerun_one_in = 0};
   options.most_failures = 1;
-  options.world.planted = bug;
+  Plant(bug);
   absl::StatusOr<FuzzSummary> summary = Fuzz(options, {});
   if (!summary.ok() || summary->failures.empty()) return 0;
   why = summary->failures[0].Why();
@@ -35,26 +36,24 @@ int Main(int argc, char** argv) {
   CLI::App app("Do the simulator's checkers find bugs?", "longhaul-fuzz-planted");
   app.add_option("--seeds", args.seeds, "at most, for each bug")->capture_default_str();
   app.add_option("--processes", args.processes, "at one time")->capture_default_str();
-  app.add_option("--only", args.only, "this bug alone");
+  app.add_option("--only", args.only, "this bug alone")->check(CLI::IsMember(PlantedNames()));
   app.add_option("--json", args.json, "write the result here, too");
   CLI11_PARSE(app, argc, argv);
-  std::string json = "{\n  \"seeds_needed\": {";
-  int missed = 0;
-  bool first = true;
-  for (size_t b = 1; b < kPlantedBugs; ++b) {
-    const auto bug = static_cast<PlantedBug>(b);
-    const std::string name(PlantedName(bug));
+  std::string json;
+  size_t bugs = 0, missed = 0;
+  for (size_t bug = 0; bug < PlantedNames().size(); ++bug) {
+    const std::string& name = PlantedNames()[bug];
     if (!args.only.empty() && name != args.only) continue;
     std::string why = "not found";
     const uint64_t needed = SeedsNeeded(args, bug, why);
     missed += needed == 0 ? 1 : 0;
-    std::printf("%-32s %6llu  %s\n", name.c_str(), static_cast<unsigned long long>(needed),
+    std::printf("%-36s %6llu  %s\n", name.c_str(), static_cast<unsigned long long>(needed),
                 why.c_str());
     std::fflush(stdout);
-    json += (first ? "\n    \"" : ",\n    \"") + name + "\": " + std::to_string(needed);
-    first = false;
+    json += (bugs++ > 0 ? ",\n    \"" : "\n    \"") + name + "\": " + std::to_string(needed);
   }
-  json += "\n  },\n  \"missed\": " + std::to_string(missed) + "\n}\n";
+  json = "{\n  \"bugs\": " + std::to_string(bugs) + ",\n  \"missed\": " + std::to_string(missed) +
+         ",\n  \"seeds_needed\": {" + json + "\n  }\n}\n";
   if (!args.json.empty() && !(std::ofstream(args.json) << json)) return 1;
   return missed == 0 ? 0 : 1;
 }
