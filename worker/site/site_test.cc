@@ -9,7 +9,6 @@
 
 #include "common/rng.h"
 #include "common/status_macros.h"
-#include "common/status_macros.h"
 #include "worker/site/loopback_group.h"
 #include "worker/site/site_link.h"
 #include "worker/site/site_trainer.h"

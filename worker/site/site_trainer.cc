@@ -317,9 +317,10 @@ std::unique_ptr<Trainer> MakeSiteTrainer(std::unique_ptr<GradientTrainer> own,
 absl::Status RunSiteRank(GradientTrainer& own, DeviceGroup& group, SiteLink& commands) {
   const std::string stop(1, static_cast<char>(Command::kStop));
   for (;;) {
-    ASSIGN_OR_RETURN(const std::string frame, commands.Receive(0, kForever));
-    if (frame == stop) return absl::OkStatus();
-    RETURN_IF_ERROR(Obey(frame, own, group, commands));
+    const absl::StatusOr<std::string> frame = commands.Receive(0, kForever);
+    if (!frame.ok()) return frame.status();
+    if (*frame == stop) return absl::OkStatus();
+    RETURN_IF_ERROR(Obey(*frame, own, group, commands));
   }
 }
 
