@@ -22,6 +22,8 @@ constexpr uint32_t kChannels = 2;  // commands, sums
 constexpr size_t kMaxHostsBytes = 1 << 20;
 constexpr Duration kConfigTimeout = Seconds(600);
 
+Duration SecondsOf(double seconds) { return Duration(static_cast<int64_t>(seconds * 1e9)); }
+
 absl::StatusOr<std::string> ReadKey(const std::string& path) {
   ASSIGN_OR_RETURN(std::string key, ReadSmallFile(path, kSiteKeyBytes));
   if (key.size() == kSiteKeyBytes) return key;
@@ -54,7 +56,8 @@ absl::StatusOr<uint32_t> LocalRanks(const SiteFlags& flags, const std::string& a
     for (uint32_t local = 0; local < hosts[h].ranks; ++local, ++next) {
       say(absl::StrCat("on ", hosts[h].host, ": longhaul-worker --site-join ", address,
                        " --site-rank ", next, " --site-ranks ", flags.ranks, " --site-key ",
-                       flags.key_file, " --device ", DeviceOfRank(device, local)));
+                       flags.key_file, " --site-deadline ", flags.deadline_seconds, " --device ",
+                       DeviceOfRank(device, local)));
     }
   }
   if (next != flags.ranks) {
@@ -98,6 +101,9 @@ absl::StatusOr<std::unique_ptr<SiteHost>> SiteHost::Start(
   if (flags.ranks < 2 || flags.ranks > kMaxSiteRanks) {
     return absl::InvalidArgumentError(absl::StrCat("--site-ranks must be 2 to ", kMaxSiteRanks));
   }
+  if (!(flags.join_seconds > 0 && flags.deadline_seconds > 0)) {
+    return absl::InvalidArgumentError("--site-wait and --site-deadline must be more than 0");
+  }
   if (!flags.hosts_file.empty() && flags.key_file.empty()) {
     return absl::InvalidArgumentError("--site-hosts needs --site-key, the same file on every host");
   }
@@ -108,7 +114,8 @@ absl::StatusOr<std::unique_ptr<SiteHost>> SiteHost::Start(
   std::filesystem::create_directories(log_folder, error);
   const std::string key_file = flags.key_file.empty() ? log_folder + "/site.key" : flags.key_file;
   site->place_ = {.rank = 0, .size = flags.ranks};
-  site->place_.join_timeout = Duration(static_cast<int64_t>(flags.join_seconds * 1e9));
+  site->place_.join_timeout = SecondsOf(flags.join_seconds);
+  site->deadline_ = SecondsOf(flags.deadline_seconds);
   ASSIGN_OR_RETURN(site->place_.key,
                    flags.key_file.empty() ? WriteNewKey(key_file) : ReadKey(key_file));
   ASSIGN_OR_RETURN(site->listener_, SiteListener::Listen(where.host, where.port));
@@ -120,7 +127,8 @@ absl::StatusOr<std::unique_ptr<SiteHost>> SiteHost::Start(
     for (std::string word :
          {std::string("--site-join"), address, std::string("--site-rank"), absl::StrCat(rank),
           std::string("--site-ranks"), absl::StrCat(flags.ranks), std::string("--site-key"),
-          key_file, std::string("--device"), DeviceOfRank(device, rank)}) {
+          key_file, std::string("--site-deadline"), absl::StrCat(flags.deadline_seconds),
+          std::string("--device"), DeviceOfRank(device, rank)}) {
       argv.push_back(std::move(word));
     }
     ASSIGN_OR_RETURN(
@@ -144,8 +152,9 @@ absl::StatusOr<std::unique_ptr<Trainer>> SiteHost::Assemble(const RunConfig& con
   for (uint32_t peer : links[0]->peers()) {
     RETURN_IF_ERROR(links[0]->Send(peer, frame, place_.join_timeout));
   }
-  ASSIGN_OR_RETURN(std::unique_ptr<DeviceGroup> group, make_group(std::move(links[1])));
-  return MakeSiteTrainer(std::move(own), std::move(group), std::move(links[0]), {.say = say_});
+  ASSIGN_OR_RETURN(std::unique_ptr<DeviceGroup> group, make_group(std::move(links[1]), deadline_));
+  return MakeSiteTrainer(std::move(own), std::move(group), std::move(links[0]),
+                         {.deadline = deadline_, .say = say_});
 }
 
 absl::Status RunSiteMember(const SiteFlags& flags, const MakeOwnTrainer& make_trainer,
@@ -155,7 +164,7 @@ absl::Status RunSiteMember(const SiteFlags& flags, const MakeOwnTrainer& make_tr
     return absl::InvalidArgumentError("--site-rank must be 1 to --site-ranks less 1");
   }
   SitePlace place{.rank = flags.rank, .size = flags.ranks};
-  place.join_timeout = Duration(static_cast<int64_t>(flags.join_seconds * 1e9));
+  place.join_timeout = SecondsOf(flags.join_seconds);
   ASSIGN_OR_RETURN(place.key, ReadKey(flags.key_file));
   ASSIGN_OR_RETURN(std::vector<std::unique_ptr<SiteLink>> links,
                    JoinSite(place, where.host, where.port, kChannels));
@@ -166,7 +175,8 @@ absl::Status RunSiteMember(const SiteFlags& flags, const MakeOwnTrainer& make_tr
   if (!in.ok()) return absl::UnavailableError("rank 0 sent no configuration");
   ASSIGN_OR_RETURN(const RunConfig config, DecodeRunConfig(in.Rest()));
   ASSIGN_OR_RETURN(std::unique_ptr<GradientTrainer> own, make_trainer(config, parameters));
-  ASSIGN_OR_RETURN(std::unique_ptr<DeviceGroup> group, make_group(std::move(links[1])));
+  ASSIGN_OR_RETURN(std::unique_ptr<DeviceGroup> group,
+                   make_group(std::move(links[1]), SecondsOf(flags.deadline_seconds)));
   return RunSiteRank(*own, *group, *links[0]);
 }
 

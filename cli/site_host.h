@@ -25,6 +25,7 @@ struct SiteFlags {
   std::string listen = "127.0.0.1:0";  // where rank 0 waits for the others
   std::string key_file;                // of the site; "": a new one, for ranks of this machine only
   double join_seconds = 60;
+  double deadline_seconds = 120;  // SiteOptions::deadline, and that of the group
   // The other ranks:
   uint32_t rank = 0;
   std::string join;  // rank 0's address; "" for rank 0
@@ -44,8 +45,8 @@ std::string DeviceOfRank(const std::string& device, uint32_t local_rank);
 using MakeOwnTrainer = std::function<absl::StatusOr<std::unique_ptr<GradientTrainer>>(
     const RunConfig& config, uint64_t parameters)>;
 // Makes the group of one rank from its second link; on GPUs NCCL's, else sockets.
-using MakeGroup =
-    std::function<absl::StatusOr<std::unique_ptr<DeviceGroup>>(std::unique_ptr<SiteLink> sums)>;
+using MakeGroup = std::function<absl::StatusOr<std::unique_ptr<DeviceGroup>>(
+    std::unique_ptr<SiteLink> sums, Duration deadline)>;
 
 class SiteHost {
  public:
@@ -63,6 +64,7 @@ class SiteHost {
  private:
   SiteHost() = default;
   SitePlace place_;
+  Duration deadline_{};
   std::unique_ptr<SiteListener> listener_;
   std::vector<std::unique_ptr<ChildProcess>> children_;
   std::function<void(const std::string&)> say_;

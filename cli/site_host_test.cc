@@ -31,6 +31,8 @@ TEST(SiteHosts, FlagsAreChecked) {
     return SiteHost::Start(flags, "/bin/true", {}, "cpu", ".", nullptr).status();
   };
   EXPECT_THAT(std::string(start().message()), HasSubstr("--site-ranks must be 2"));
+  flags = {.ranks = 2, .deadline_seconds = 0};
+  EXPECT_THAT(std::string(start().message()), HasSubstr("must be more than 0"));
   flags = {.ranks = 2, .hosts_file = "hosts"};
   EXPECT_THAT(std::string(start().message()), HasSubstr("needs --site-key"));
 }

@@ -16,8 +16,6 @@ namespace {
 // θ̄, outer momentum, residual and θ as sent, beside what the trainer holds.
 constexpr uint64_t kReplicaCopies = 4;
 constexpr uint64_t kLibraryBytes = 200'000'000;
-// In one sum a rank may wait as long for the slowest one.
-constexpr Duration kSumDeadline = Seconds(120);
 
 // Where the run trains here; an error when there is not the memory for it.
 absl::StatusOr<Device> FindRoom(const BackendOptions& options, const RunConfig& config,
@@ -47,11 +45,12 @@ absl::StatusOr<Device> FindRoom(const BackendOptions& options, const RunConfig& 
 // NCCL when this rank trains on a GPU.
 MakeGroup GroupMaker(const BackendOptions& options) {
   return [device_name = options.device](
-             std::unique_ptr<SiteLink> sums) -> absl::StatusOr<std::unique_ptr<DeviceGroup>> {
+             std::unique_ptr<SiteLink> sums,
+             Duration deadline) -> absl::StatusOr<std::unique_ptr<DeviceGroup>> {
     ASSIGN_OR_RETURN(const Device device, ResolveDevice(device_name));
-    if (device.name == "cpu") return MakeLoopbackGroup(std::move(sums), kSumDeadline);
+    if (device.name == "cpu") return MakeLoopbackGroup(std::move(sums), deadline);
     ASSIGN_OR_RETURN(const LonghaulCudaPlugin* plugin, LoadCudaPlugin());
-    return MakeNcclGroup(*plugin, *sums, device.index, kSumDeadline, nullptr);
+    return MakeNcclGroup(*plugin, *sums, device.index, deadline, nullptr);
   };
 }
 

@@ -154,7 +154,9 @@ void AddSiteOptions(CLI::App& app, SiteFlags& site) {
   app.add_option("--site-hosts", site.hosts_file, "file of the site's hosts and their ranks");
   app.add_option("--site-listen", site.listen, "where rank 0 waits for the others, ADDRESS:PORT");
   app.add_option("--site-key", site.key_file, "file of 32 random bytes, the same for all ranks");
-  app.add_option("--site-wait", site.join_seconds, "seconds to wait for all ranks");
+  app.add_option("--site-wait", site.join_seconds, "seconds to wait for all ranks (60)");
+  app.add_option("--site-deadline", site.deadline_seconds,
+                 "a rank that keeps the others waiting for longer, in seconds, is given up (120)");
   app.add_option("--site-join", site.join,
                  "this process is another rank of the site at ADDRESS:PORT");
   app.add_option("--site-rank", site.rank, "which rank, from 1");

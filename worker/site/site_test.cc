@@ -114,9 +114,7 @@ class Site {
     trainer_ = MakeSiteTrainer(
         std::make_unique<QuadraticTrainer>(), MakeLoopbackGroup(std::move(links[1]), deadline),
         std::move(links[0]),
-        {.deadline = deadline, .first_step = deadline, .say = [this](const std::string& text) {
-           said_ += text + "\n";
-         }});
+        {.deadline = deadline, .say = [this](const std::string& text) { said_ += text + "\n"; }});
   }
   ~Site() {
     trainer_.reset();

@@ -1,7 +1,5 @@
 #include "worker/site/site_trainer.h"
 
-#include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <cstring>
 #include <optional>
@@ -80,10 +78,6 @@ Answer ComputeGradient(GradientTrainer& trainer, DeviceGroup& group, const StepI
   return answer;
 }
 
-Duration Since(std::chrono::steady_clock::time_point begin) {
-  return std::chrono::duration_cast<Duration>(std::chrono::steady_clock::now() - begin);
-}
-
 class SiteTrainer final : public Trainer {
  public:
   SiteTrainer(std::unique_ptr<GradientTrainer> own, std::unique_ptr<DeviceGroup> group,
@@ -91,8 +85,7 @@ class SiteTrainer final : public Trainer {
       : own_(std::move(own)),
         group_(std::move(group)),
         commands_(std::move(commands)),
-        options_(std::move(options)),
-        deadline_(std::max(options_.first_step, options_.deadline)) {}
+        options_(std::move(options)) {}
   ~SiteTrainer() override { TellAll(std::string(1, static_cast<char>(Command::kStop))); }
 
   uint64_t parameters() const override { return own_->parameters(); }
@@ -148,7 +141,6 @@ class SiteTrainer final : public Trainer {
  private:
   // The mean loss; nothing when ranks were lost and the group has shrunk.
   absl::StatusOr<std::optional<double>> Attempt(const StepInput& input) {
-    const auto begin = std::chrono::steady_clock::now();
     const uint64_t all_targets = own_->Targets(input);
     const std::vector<uint32_t> ranks = Living();
     for (size_t i = 1; i < ranks.size(); ++i) {
@@ -167,12 +159,7 @@ class SiteTrainer final : public Trainer {
       summed = summed && answer.summed;
       loss += answer.loss;
     }
-    if (summed && Living().size() == ranks.size()) {
-      deadline_ = std::max(
-          {options_.deadline, kStuckFactor * Since(begin), first_done_ ? deadline_ : Duration(0)});
-      first_done_ = true;
-      return loss;
-    }
+    if (summed && Living().size() == ranks.size()) return loss;
     RETURN_IF_ERROR(ShrinkAll());
     return std::nullopt;
   }
@@ -187,7 +174,7 @@ class SiteTrainer final : public Trainer {
   }
 
   Answer AnswerOf(uint32_t rank) {
-    absl::StatusOr<std::string> frame = commands_->Receive(rank, deadline_);
+    absl::StatusOr<std::string> frame = commands_->Receive(rank, options_.deadline);
     absl::StatusOr<Answer> answer =
         frame.ok() ? DecodeAnswer(*frame) : absl::StatusOr<Answer>(frame.status());
     if (answer.ok()) return *answer;
@@ -229,8 +216,6 @@ class SiteTrainer final : public Trainer {
   const std::unique_ptr<DeviceGroup> group_;
   const std::unique_ptr<SiteLink> commands_;
   const SiteOptions options_;
-  Duration deadline_;
-  bool first_done_ = false;
 };
 
 // ---- the other ranks ----

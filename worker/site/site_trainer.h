@@ -23,15 +23,15 @@
 
 namespace longhaul {
 
+// By how much the ranks may differ in the time of a step; the first loads kernels.
+inline constexpr Duration kSiteDeadline = Seconds(120);
+
 struct SiteOptions {
-  // A rank that takes longer for a step than this, and than kStuckFactor times the longest step so
-  // far, is stuck. The first step may take first_step.
-  Duration deadline = Seconds(30);
-  Duration first_step = Seconds(600);
+  // A rank that has not answered so long after rank 0's own sums came to an end is stuck. With the
+  // group's deadline, which counts before that, it is found within twice this time.
+  Duration deadline = kSiteDeadline;
   std::function<void(const std::string&)> say;  // which rank was lost, and why; may be empty
 };
-inline constexpr int kStuckFactor = 10;
-
 // `commands`: rank 0's link to all others. A rank that cannot compute a step is lost, too. Step
 // fails only when rank 0 itself cannot go on.
 std::unique_ptr<Trainer> MakeSiteTrainer(std::unique_ptr<GradientTrainer> own,
