@@ -46,6 +46,12 @@ __global__ void __launch_bounds__(Kernel::kThreads) RunKernel(const Kernel kerne
          static_cast<uint32_t>(blockIdx.x));
 }
 
+// For people. CUDA says the same of a driver that is old and of one that is not there.
+inline const char* ErrorText(cudaError_t error) {
+  if (error != cudaErrorInsufficientDriver) return cudaGetErrorString(error);
+  return "no NVIDIA driver, or one older than 580, which CUDA 13 needs";
+}
+
 class DeviceEngine {
  public:
   explicit DeviceEngine(int device) : device_(device) {
@@ -106,13 +112,14 @@ class DeviceEngine {
   }
   bool ok() const { return error_.empty(); }
   const std::string& error() const { return error_; }
+  uint64_t crossed() const { return crossed_; }
 
  private:
   void Enter() { Note("device", cudaSetDevice(device_)); }
   // True when all is well so far.
   bool Note(const char* what, cudaError_t result) {
     if (result != cudaSuccess && error_.empty()) {
-      error_ = std::string(what) + ": " + cudaGetErrorString(result);
+      error_ = std::string(what) + ": " + ErrorText(result);
     }
     return error_.empty();
   }
@@ -121,12 +128,14 @@ class DeviceEngine {
     if (bytes == 0) return ok();
     Enter();
     if (!ok() || !Note(what, cudaMemcpyAsync(to, from, bytes, kind, stream_))) return false;
+    if (kind != cudaMemcpyDeviceToDevice) crossed_ += bytes;
     return !wait || Note(what, cudaStreamSynchronize(stream_));
   }
 
   const int device_;
   cudaStream_t stream_ = nullptr;
   std::string error_;
+  uint64_t crossed_ = 0;
 };
 
 }  // namespace longhaul::cuda

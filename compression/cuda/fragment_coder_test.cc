@@ -163,6 +163,22 @@ TEST(CudaTwin, PseudoGradientWithResidualIsWhatErrorFeedbackComputes) {
   }
 }
 
+// A few counts for each question of the search, each section and each chunk; never a value.
+TEST(CudaTwin, LittleMoreThanTheCodeCrosses) {
+  const size_t n = 2'000'000;
+  const std::vector<float> values = Normals(6, n, 0.01);
+  for (CodecSpec spec : {CodecSpec(CodecId::kInt4), CodecSpec(CodecId::kBitBudget, 150),
+                         CodecSpec(CodecId::kBitBudget, 2000)}) {
+    HostEngine engine;
+    Coder coder = MakeCoder(engine, spec, n, {}, kMostChunkElements);
+    const uint64_t before = engine.crossed();
+    CodedBytes coded;
+    ASSERT_EQ(coder.Encode({.local = values.data()}, coded), CoderResult::kOk);
+    EXPECT_GE(engine.crossed() - before, coded.bytes.size());
+    EXPECT_LE(engine.crossed() - before, coded.bytes.size() + 64 * 1024);
+  }
+}
+
 TEST(CudaTwin, AccumulatesOnTheGrid) {
   const size_t n = 70000;
   const std::vector<float> values = HeavyTailed(5, n, 0.5);

@@ -71,8 +71,8 @@ class HostEngine {
   void Free(void* memory) { std::free(memory); }
   void* AllocateHost(size_t bytes) { return Allocate(bytes); }  // pinned, where that means a thing
   void FreeHost(void* memory) { Free(memory); }
-  bool ToDevice(void* to, const void* from, size_t bytes) { return Move(to, from, bytes); }
-  bool ToHost(void* to, const void* from, size_t bytes) { return Move(to, from, bytes); }
+  bool ToDevice(void* to, const void* from, size_t bytes) { return Cross(to, from, bytes); }
+  bool ToHost(void* to, const void* from, size_t bytes) { return Cross(to, from, bytes); }
   bool Copy(void* to, const void* from, size_t bytes) { return Move(to, from, bytes); }
   bool Zero(void* memory, size_t bytes) {
     if (bytes != 0) std::memset(memory, 0, bytes);
@@ -85,12 +85,19 @@ class HostEngine {
     for (uint32_t b = 0; b < blocks; ++b) kernel(block, *shared, b);
   }
   bool ok() const { return true; }
+  uint64_t crossed() const { return crossed_; }  // bytes of ToDevice and ToHost so far
 
  private:
   static bool Move(void* to, const void* from, size_t bytes) {
     if (bytes != 0) std::memcpy(to, from, bytes);
     return true;
   }
+  bool Cross(void* to, const void* from, size_t bytes) {
+    crossed_ += bytes;
+    return Move(to, from, bytes);
+  }
+
+  uint64_t crossed_ = 0;
 };
 
 // Memory of an engine, which outlives it; on the device, or on the host.

@@ -63,6 +63,13 @@ typedef struct LonghaulCudaPlugin {
   int (*describe)(char* text, uint64_t text_size, char* error, uint64_t error_size);
   int (*device_memory)(int32_t device, uint64_t* free_bytes, uint64_t* total_bytes, char* error,
                        uint64_t error_size);
+  /* Of the device; or of the host, `pinned`, so that copies run at full speed. */
+  int (*memory_make)(int32_t device, int32_t pinned, uint64_t bytes, void** memory, char* error,
+                     uint64_t error_size);
+  void (*memory_free)(int32_t device, int32_t pinned, void* memory);
+  /* In any direction; done when it returns. */
+  int (*memory_copy)(int32_t device, void* to, const void* from, uint64_t bytes, char* error,
+                     uint64_t error_size);
 
   /* ---- fragments (compression/cuda/device_fragment.h) ---- */
   int (*fragment_make)(const LonghaulFragmentOptions* options, LonghaulFragment** fragment,
@@ -84,6 +91,9 @@ typedef struct LonghaulCudaPlugin {
   /* `sum`: as many uint64 in device memory as the fragment has elements */
   int (*fragment_accumulate)(LonghaulFragment* fragment, const LonghaulCode* code, uint32_t weight,
                              uint64_t* sum, char* error, uint64_t error_size);
+
+  /* Bytes copied between host and device for it so far. */
+  uint64_t (*fragment_crossed)(const LonghaulFragment* fragment);
 
   /* ---- groups (NCCL) ---- */
   /* For one rank, which gives it to all others. */

@@ -43,6 +43,11 @@ int ResultOf(CoderResult result, const LonghaulFragment& fragment, char* error, 
   return Failed(fragment.engine.error().c_str(), error, size, LONGHAUL_CUDA_DEVICE);
 }
 
+int Judge(cudaError_t result, char* error, uint64_t size) {
+  if (result == cudaSuccess) return LONGHAUL_CUDA_OK;
+  return Failed(ErrorText(result), error, size, LONGHAUL_CUDA_DEVICE);
+}
+
 int Done(bool good) { return good ? LONGHAUL_CUDA_OK : LONGHAUL_CUDA_DEVICE; }
 
 int DeviceMemory(int32_t device, uint64_t* free_bytes, uint64_t* total_bytes, char* error,
@@ -50,12 +55,32 @@ int DeviceMemory(int32_t device, uint64_t* free_bytes, uint64_t* total_bytes, ch
   size_t free = 0, total = 0;
   cudaError_t result = cudaSetDevice(device);
   if (result == cudaSuccess) result = cudaMemGetInfo(&free, &total);
-  if (result != cudaSuccess) {
-    return Failed(cudaGetErrorString(result), error, size, LONGHAUL_CUDA_DEVICE);
-  }
   *free_bytes = free;
   *total_bytes = total;
-  return LONGHAUL_CUDA_OK;
+  return Judge(result, error, size);
+}
+
+int MakeMemory(int32_t device, int32_t pinned, uint64_t bytes, void** memory, char* error,
+               uint64_t size) {
+  cudaError_t result = cudaSetDevice(device);
+  if (result == cudaSuccess) {
+    result = pinned != 0 ? cudaMallocHost(memory, bytes) : cudaMalloc(memory, bytes);
+  }
+  return Judge(result, error, size);
+}
+
+void FreeMemory(int32_t device, int32_t pinned, void* memory) {
+  cudaSetDevice(device);
+  pinned != 0 ? cudaFreeHost(memory) : cudaFree(memory);
+}
+
+// A copy between two places of the device may be under way when cudaMemcpy returns.
+int CopyMemory(int32_t device, void* to, const void* from, uint64_t bytes, char* error,
+               uint64_t size) {
+  cudaError_t result = cudaSetDevice(device);
+  if (result == cudaSuccess) result = cudaMemcpy(to, from, bytes, cudaMemcpyDefault);
+  if (result == cudaSuccess) result = cudaDeviceSynchronize();
+  return Judge(result, error, size);
 }
 
 int Make(const LonghaulFragmentOptions* o, LonghaulFragment** out, char* error, uint64_t size) {
@@ -116,6 +141,9 @@ void CopyText(const char* text, char* out, uint64_t size) {
 
 void AddFragments(LonghaulCudaPlugin& table) {
   table.device_memory = DeviceMemory;
+  table.memory_make = MakeMemory;
+  table.memory_free = FreeMemory;
+  table.memory_copy = CopyMemory;
   table.fragment_make = [](const LonghaulFragmentOptions* o, LonghaulFragment** out, char* error,
                            uint64_t size) -> int {
     try {
@@ -151,6 +179,7 @@ void AddFragments(LonghaulCudaPlugin& table) {
   };
   table.fragment_included = Included;
   table.fragment_accumulate = Accumulate;
+  table.fragment_crossed = [](const LonghaulFragment* f) { return f->engine.crossed(); };
 }
 
 }  // namespace longhaul::cuda

@@ -15,6 +15,7 @@ namespace longhaul {
 namespace {
 
 constexpr size_t kEpochBytes = 4;
+constexpr size_t kMostFloats = size_t{1} << 24;  // of a frame
 
 // A frame is the epoch (one more with every Shrink) and floats; without floats it says that the
 // epoch's sums have failed.
@@ -39,6 +40,9 @@ class LoopbackGroup final : public DeviceGroup {
 
   void StartSum(std::span<float> values) override {
     std::lock_guard lock(mutex_);
+    for (; values.size() > kMostFloats; values = values.subspan(kMostFloats)) {
+      queue_.push_back(values.first(kMostFloats));
+    }
     queue_.push_back(values);
     changed_.notify_all();
   }
@@ -150,7 +154,7 @@ class LoopbackGroup final : public DeviceGroup {
 
   std::mutex mutex_;
   std::condition_variable changed_;
-  std::deque<std::span<float>> queue_;  // of a step's buckets
+  std::deque<std::span<float>> queue_;  // of a step's buckets, in parts of kMostFloats
   absl::Status status_;                 // of this epoch
   bool stopping_ = false;
   std::thread thread_;

@@ -2,12 +2,25 @@
 
 #include <dlfcn.h>
 
+#include <filesystem>
+
 #include "absl/strings/str_cat.h"
 
 namespace longhaul {
+namespace {
+
+std::string Locate(const std::string& path) {
+  if (path.find('/') != std::string::npos) return path;
+  std::error_code error;
+  const auto program = std::filesystem::read_symlink("/proc/self/exe", error);
+  const auto beside = program.parent_path() / path;
+  return std::filesystem::exists(beside, error) ? beside.string() : path;
+}
+
+}  // namespace
 
 absl::StatusOr<const LonghaulCudaPlugin*> LoadCudaPlugin(const std::string& path) {
-  void* library = ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+  void* library = ::dlopen(Locate(path).c_str(), RTLD_NOW | RTLD_LOCAL);
   if (library == nullptr) {
     const char* reason = ::dlerror();
     return absl::NotFoundError(

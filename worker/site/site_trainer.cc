@@ -1,5 +1,6 @@
 #include "worker/site/site_trainer.h"
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <optional>
@@ -16,8 +17,10 @@ namespace {
 constexpr Duration kForever = Seconds(1'000'000);  // a follower waits for the next command
 constexpr Duration kSendTimeout = Seconds(60);
 constexpr size_t kMaxReasonBytes = 1000;
+constexpr size_t kPartBytes = size_t{64} << 20;  // of parameters or inner state in one command
 
-enum class Command : uint8_t { kSet, kReset, kLoad, kBackward, kUpdate, kShrink, kStop };
+// kPart: bytes that kLoad will need.
+enum class Command : uint8_t { kSet, kReset, kPart, kLoad, kBackward, kUpdate, kShrink, kStop };
 
 // What one rank says after Backward.
 struct Answer {
@@ -91,11 +94,15 @@ class SiteTrainer final : public Trainer {
   uint64_t parameters() const override { return own_->parameters(); }
 
   void SetParameters(uint64_t offset, std::span<const float> values) override {
-    ByteWriter out;
-    out.U8(static_cast<uint8_t>(Command::kSet));
-    out.U64(offset);
-    out.Raw(values.data(), values.size_bytes());
-    TellAll(out.str());
+    constexpr size_t kPart = kPartBytes / sizeof(float);
+    for (size_t at = 0; at < values.size(); at += kPart) {
+      const std::span<const float> part = values.subspan(at, std::min(kPart, values.size() - at));
+      ByteWriter out;
+      out.U8(static_cast<uint8_t>(Command::kSet));
+      out.U64(offset + at);
+      out.Raw(part.data(), part.size_bytes());
+      TellAll(out.str());
+    }
     own_->SetParameters(offset, values);
   }
   void GetParameters(uint64_t offset, std::span<float> out) const override {
@@ -108,7 +115,11 @@ class SiteTrainer final : public Trainer {
   std::string SaveInnerState() const override { return own_->SaveInnerState(); }
   absl::Status LoadInnerState(std::string_view bytes) override {
     RETURN_IF_ERROR(own_->LoadInnerState(bytes));
-    TellAll(static_cast<char>(Command::kLoad) + std::string(bytes));
+    for (size_t at = 0; at < bytes.size(); at += kPartBytes) {
+      const bool last = bytes.size() - at <= kPartBytes;
+      TellAll(static_cast<char>(last ? Command::kLoad : Command::kPart) +
+              std::string(bytes.substr(at, kPartBytes)));
+    }
     return absl::OkStatus();
   }
   absl::StatusOr<StepOutput> Evaluate(std::span<const float> values,
@@ -268,7 +279,7 @@ absl::Status Update(std::string_view body, GradientTrainer& own) {
 }
 
 absl::Status Obey(std::string_view frame, GradientTrainer& own, DeviceGroup& group,
-                  SiteLink& commands) {
+                  SiteLink& commands, std::string& parts) {
   if (frame.empty()) return absl::UnavailableError("an empty command");
   const std::string_view body = frame.substr(1);
   switch (static_cast<Command>(frame.front())) {
@@ -277,8 +288,12 @@ absl::Status Obey(std::string_view frame, GradientTrainer& own, DeviceGroup& gro
     case Command::kReset:
       own.ResetInnerState();
       return absl::OkStatus();
+    case Command::kPart:
+      parts.append(body);
+      return absl::OkStatus();
     case Command::kLoad:
-      return own.LoadInnerState(body);
+      parts.append(body);
+      return own.LoadInnerState(std::exchange(parts, std::string()));
     case Command::kBackward:
       return Backward(body, own, group, commands);
     case Command::kUpdate:
@@ -300,12 +315,13 @@ std::unique_ptr<Trainer> MakeSiteTrainer(std::unique_ptr<GradientTrainer> own,
 }
 
 absl::Status RunSiteRank(GradientTrainer& own, DeviceGroup& group, SiteLink& commands) {
+  std::string parts;
   const std::string stop(1, static_cast<char>(Command::kStop));
   for (;;) {
     const absl::StatusOr<std::string> frame = commands.Receive(0, kForever);
     if (!frame.ok()) return frame.status();
     if (*frame == stop) return absl::OkStatus();
-    RETURN_IF_ERROR(Obey(*frame, own, group, commands));
+    RETURN_IF_ERROR(Obey(*frame, own, group, commands, parts));
   }
 }
 
