@@ -166,6 +166,16 @@ int Wait(LonghaulGroup* g, char* error, uint64_t size) {
   return Failed(g->error, error, size, LONGHAUL_CUDA_RANK_LOST);
 }
 
+// Until the communicator has made its child. It may keep the error of the rank that was lost, so
+// only the child tells whether that went well.
+void AwaitChild(const LonghaulGroup& g, Clock::time_point until) {
+  ncclResult_t state = ncclInProgress;
+  while (ncclCommGetAsyncError(g.comm, &state) == ncclSuccess && state == ncclInProgress &&
+         !g.aborted && Clock::now() < until) {
+    std::this_thread::sleep_for(kPause);
+  }
+}
+
 int Shrink(LonghaulGroup* g, const uint32_t* living, uint32_t n, char* error, uint64_t size) {
   cudaSetDevice(g->device);
   std::vector<int> excluded;
@@ -173,6 +183,9 @@ int Shrink(LonghaulGroup* g, const uint32_t* living, uint32_t n, char* error, ui
     if (std::find(living, living + n, g->living[i]) == living + n) {
       excluded.push_back(static_cast<int>(i));
     }
+  }
+  if (excluded.empty()) {  // which NCCL does not take
+    return Failed("a sum failed, but no rank is lost", error, size, LONGHAUL_CUDA_RANK_LOST);
   }
   ncclComm_t shrunk = nullptr;
   ncclConfig_t config = NonBlocking();
@@ -183,8 +196,10 @@ int Shrink(LonghaulGroup* g, const uint32_t* living, uint32_t n, char* error, ui
   if (result != ncclSuccess && result != ncclInProgress) {
     return Failed(ncclGetErrorString(result), error, size, LONGHAUL_CUDA_RANK_LOST);
   }
-  std::string problem = Settle(*g, g->comm, Clock::now() + g->deadline);
-  if (problem.empty()) problem = Settle(*g, shrunk, Clock::now() + g->deadline);
+  const Clock::time_point until = Clock::now() + g->deadline;
+  AwaitChild(*g, until);
+  const std::string problem =
+      shrunk != nullptr ? Settle(*g, shrunk, until) : "NCCL made no smaller communicator";
   if (!problem.empty()) return Failed(problem, error, size, LONGHAUL_CUDA_RANK_LOST);
   ncclCommAbort(g->comm);
   g->comm = shrunk;
