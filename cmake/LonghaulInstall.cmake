@@ -59,6 +59,8 @@ set(CPACK_DEBIAN_PACKAGE_SECTION science)
 set(CPACK_DEBIAN_LONGHAUL_PACKAGE_NAME longhaul)
 set(CPACK_DEBIAN_WORKER_PACKAGE_NAME longhaul-worker)
 set(CPACK_DEBIAN_DEV_PACKAGE_NAME liblonghaul-dev)
+set(CPACK_DEBIAN_CUDA_PACKAGE_NAME longhaul-cuda)
+set(CPACK_DEBIAN_CUDA_PACKAGE_DEPENDS longhaul-worker)  # CUDA and NCCL are not Debian's
 # The dependencies of the programs are read from the binaries.
 set(CPACK_DEBIAN_LONGHAUL_PACKAGE_SHLIBDEPS ON)
 set(CPACK_DEBIAN_WORKER_PACKAGE_SHLIBDEPS ON)
