@@ -7,7 +7,7 @@ import re
 import signal
 import unittest
 
-from rig import UNREACHABLE, RigTest, wait_until
+from rig import FAILURE, UNREACHABLE, RigTest, wait_until
 from torch_test import WORKER, write_text
 
 # A second worker, of one rank, keeps the run honest: both must hold the same model.
@@ -104,6 +104,15 @@ class SiteTest(RigTest):
         rig.worker("one", *ONE, program=WORKER)
         self.ends(site, UNREACHABLE, "on elsewhere: longhaul-worker --site-join 127.0.0.1:",
                   "did not start in time: 1")
+
+    @unittest.skipIf(pathlib.Path("/proc/driver/nvidia/version").exists(), "there is a driver")
+    def test_a_gpu_that_is_not_there(self):
+        rig = self.rig(RUN)
+        write_text(rig.folder / "text.txt", 1)
+        rig.wait_ready(rig.coordinator())
+        for more in ((), ("--site-ranks", "2")):
+            worker = rig.worker(f"w{len(more)}", "--device", "cuda", *more, program=WORKER)
+            self.ends(worker, FAILURE, 'or use device = "cpu"')
 
     def test_the_toy_is_no_site(self):
         rig = self.rig()

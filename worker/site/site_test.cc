@@ -38,7 +38,12 @@ class QuadraticTrainer final : public GradientTrainer {
   void GetParameters(uint64_t offset, std::span<float> out) const override {
     std::copy_n(theta_.begin() + static_cast<ptrdiff_t>(offset), out.size(), out.begin());
   }
-  void ResetInnerState() override {}
+  void ResetInnerState() override { rate_ = kRate; }
+  // Its length is what counts.
+  absl::Status LoadInnerState(std::string_view bytes) override {
+    rate_ = kRate / static_cast<float>(1 + bytes.size() % 10);
+    return absl::OkStatus();
+  }
   absl::StatusOr<StepOutput> Evaluate(std::span<const float>, std::span<const uint16_t>) override {
     return StepOutput();
   }
@@ -65,7 +70,7 @@ class QuadraticTrainer final : public GradientTrainer {
     for (float g : gradient_) {
       if (!std::isfinite(g)) return absl::OkStatus();
     }
-    for (size_t i = 0; i < kParameters; ++i) theta_[i] -= kRate * gradient_[i];
+    for (size_t i = 0; i < kParameters; ++i) theta_[i] -= rate_ * gradient_[i];
     return absl::OkStatus();
   }
 
@@ -86,6 +91,7 @@ class QuadraticTrainer final : public GradientTrainer {
     return loss;
   }
 
+  float rate_ = kRate;
   std::vector<float> theta_ = std::vector<float>(kParameters);
   std::vector<float> gradient_ = std::vector<float>(kParameters);
 };
@@ -151,9 +157,14 @@ std::vector<float> Theta(const Trainer& trainer) {
   return theta;
 }
 
-// The same steps alone and as a site.
-void ExpectLikeOne(Trainer& site, int steps, size_t positions_per_step) {
+// The same steps alone and as a site, from this inner state on.
+void ExpectLikeOne(Trainer& site, int steps, size_t positions_per_step,
+                   const std::string& inner_state = "") {
   QuadraticTrainer one;
+  if (!inner_state.empty()) {
+    ASSERT_TRUE(one.LoadInnerState(inner_state).ok());
+    ASSERT_TRUE(site.LoadInnerState(inner_state).ok());
+  }
   std::vector<float> start(kParameters, 0.5f);
   one.SetParameters(0, start);
   site.SetParameters(0, start);
@@ -179,6 +190,13 @@ TEST(Site, SeveralRanksTrainAsOneWithTheWholeBatch) {
       ExpectLikeOne(site.trainer(), 4, positions);
       EXPECT_EQ(site.said(), "");
     }
+  }
+}
+
+TEST(Site, EveryRankHasTheInnerStateHoweverLargeItIs) {
+  Site site({Rank::kGood, Rank::kGood});
+  for (size_t bytes : {size_t{4}, (size_t{64} << 20) + 7}) {  // one command and two
+    ExpectLikeOne(site.trainer(), 3, 6, std::string(bytes, 'i'));
   }
 }
 
