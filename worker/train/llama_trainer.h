@@ -4,7 +4,7 @@
 //
 // Thread rule: one thread makes every call, also the first (LibTorch's thread settings belong to
 // it; so does what Make does to the process's allocator: freed memory is kept). Memory:
-// TrainerMemoryBytes. Evaluate, Sample and Logits hold a second set of parameters on
+// sharding/plan/memory.h. Evaluate, Sample and Logits hold a second set of parameters on
 // the device while they run and change nothing that training uses.
 #pragma once
 
