@@ -38,8 +38,8 @@ void Connections::OnMessage(int fd, const std::string& route, const WorkerKey& u
   const auto it = open_.find(fd);
   if (it == open_.end()) return;
   Connection& connection = it->second;
-  // Not before: strangers are not worth the system calls. Nothing to tune: the descriptor is another
-  // connection's by now, of which we have not heard yet.
+  // Not before: strangers are not worth the system calls. Nothing to tune: the descriptor is
+  // another connection's by now, of which we have not heard yet.
   if (connection.route.empty() && connection.socket.Tune({}).empty()) return;
   EndSilence(connection);
   connection.route = route;
@@ -70,8 +70,11 @@ void Connections::CutOneSilent() {
   Cut(open_.at(most->second.begin()->second), CutReason::kSilent);
 }
 
-void Connections::Sample() {
-  for (auto& [fd, connection] : open_) SampleOne(connection);
+bool Connections::SampleSome(size_t most) {
+  auto it = open_.lower_bound(next_sampled_);
+  for (; most > 0 && it != open_.end(); --most, ++it) SampleOne(it->second);
+  next_sampled_ = it == open_.end() ? 0 : it->first;
+  return it == open_.end();
 }
 
 void Connections::SampleOne(Connection& connection) {

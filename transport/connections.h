@@ -31,8 +31,10 @@ class Connections {
   void OnMessage(int fd, const std::string& route, const WorkerKey& user);
   // Ends the connection of a route, if it is still there.
   void CutRoute(const std::string& route, CutReason reason);
-  // Looks at every connection. To be called some times a second, after pending messages were read.
-  void Sample();
+  // Looks at the next `most` connections; true when that was the last of them, and the next call
+  // begins again. To be called after pending messages were read, for a whole pass some times a
+  // second. In parts, because each costs system calls.
+  bool SampleSome(size_t most);
 
   size_t size() const { return open_.size(); }
   const CutCounts& cuts() const { return cuts_; }          // by CutReason
@@ -68,6 +70,7 @@ class Connections {
   // Those by the host they come from and in order of arrival: a flood costs little per connection.
   std::map<std::string, std::map<uint64_t, int>> silent_by_host_;
   uint64_t next_number_ = 0;
+  int next_sampled_ = 0;  // descriptor from which SampleSome goes on
   CutCounts cuts_{};
   uint64_t ended_silent_ = 0;
   uint64_t bytes_in_ = 0;

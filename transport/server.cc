@@ -26,8 +26,9 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr int kReceiveBatch = 256;  // messages before the other sources get their turn
-constexpr int kEventBatch = 32;     // news of connections before messages get their turn
+constexpr int kReceiveBatch = 256;   // messages before the other sources get their turn
+constexpr int kEventBatch = 32;      // news of connections before messages get their turn
+constexpr size_t kSampleBatch = 32;  // connections that are looked at between messages
 constexpr Duration kSampleEvery = Milliseconds(250);
 constexpr int kBacklog = 1024;  // a fleet that reconnects at once, before accept
 constexpr int kRetryMs = 5;     // a connection whose pipe was full is tried again
@@ -96,7 +97,7 @@ class Server : public RouterServer {
   void DoCuts();
   void Flush();
   void FlushRoute(const std::string& route);
-  void Sample();
+  void PublishSample();
   void CountDroppedIn();
 
   const ServerOptions options_;
@@ -234,15 +235,15 @@ void Server::Run() {
   zmq_pollitem_t items[] = {{router_.get(), 0, ZMQ_POLLIN, 0},
                             {monitor_.get(), 0, ZMQ_POLLIN, 0},
                             {nullptr, wake_up_.fd(), ZMQ_POLLIN, 0}};
-  Clock::time_point next_sample = Clock::now();
+  Clock::time_point next_sample = Clock::now();  // that begins, or goes on
   while (zmq_poll(items, 3, PollTimeoutMs(next_sample)) >= 0 || zmq_errno() == EINTR) {
     if (items[2].revents != 0) wake_up_.Clear();
     ReadEvents();
     ReadMessages();
     DoCuts();
     Flush();
-    if (Clock::now() >= next_sample) {
-      Sample();
+    if (Clock::now() >= next_sample && connections_.SampleSome(kSampleBatch)) {
+      PublishSample();
       next_sample = Clock::now() + kSampleEvery;
     }
   }
@@ -370,8 +371,7 @@ void Server::FlushRoute(const std::string& route) {
   }
 }
 
-void Server::Sample() {
-  connections_.Sample();
+void Server::PublishSample() {
   std::map<std::string, SocketStats> stats = connections_.StatsByRoute();
   auto routes = connections_.RoutesByUser();
   std::lock_guard lock(mutex_);
