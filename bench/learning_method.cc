@@ -93,6 +93,12 @@ std::vector<Method> Baselines() {
 std::vector<Method> Rounds() {
   const auto same = [](Method&) {};
   const auto one_worker = [](Method& m) { m.workers = 1; };
+  // One pseudo-gradient has nothing to average: the outer step's gain, outer_lr / (1 - momentum),
+  // is 1.
+  const auto one_adamw = [](Method& m) {
+    m.workers = 1;
+    m.outer.lr = 0.4F;
+  };
   return {
       AdamW("diloco", same),
       Muon("muon", same),
@@ -112,7 +118,7 @@ std::vector<Method> Rounds() {
       AdamW("sparseloco", Sparse),
       AdamW("streaming-adamw", Streaming),
       Muon("streaming-muon", Streaming),
-      AdamW("one-worker-adamw", one_worker),
+      AdamW("one-worker-adamw", one_adamw),
       Muon("one-worker-muon", one_worker),
   };
 }

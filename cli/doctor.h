@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "cli/config.h"
 #include "cli/exit_codes.h"
+#include "cli/gpu_probe.h"
 #include "common/time.h"
 
 namespace longhaul {
@@ -47,6 +48,7 @@ struct DoctorOptions {
   std::function<CheckResult(const LinkFacts&)> verdict;
   std::string proc = "/proc";  // where the kernel's files are
   std::string cgroup = "/sys/fs/cgroup";
+  std::function<GpuFacts()> probe_gpu = [] { return ProbeGpu(); };
 };
 
 // Runs every check, one after the other; takes seconds at most, unless a name server is slow.
@@ -66,7 +68,8 @@ CheckResult CheckThreads();
 CheckResult CheckMemory(const std::string& proc, const std::string& cgroup);
 CheckResult CheckDisk(const std::string& run_folder);
 CheckResult CheckDescriptors();
-CheckResult CheckGpu(const std::string& proc);
+// Driver, compute capability, memory and NCCL, as far as the driver says them.
+CheckResult CheckGpu(const std::string& proc, const GpuFacts& facts);
 CheckResult CheckClock();
 // Congestion control and what an idle connection forgets: they decide the rate of long paths.
 CheckResult CheckTcp(const std::string& proc);

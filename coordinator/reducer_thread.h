@@ -1,6 +1,7 @@
 // The reducer inside the coordinator's process: a thread that owns the Reducer, pulls
 // contributions, serves aggregates and states to workers, and writes checkpoints (all of them need
-// the parameters, so one thread does all of them in order).
+// the parameters, so one thread does all of them in order). In a round that workers reduce, it
+// reduces the slices that no worker takes, and puts the aggregate together from all of them.
 #pragma once
 
 #include <atomic>
@@ -19,7 +20,9 @@
 #include "model/checkpoint.h"
 #include "proto/chunk.h"
 #include "proto/messages.h"
+#include "reducer/parted_fetch.h"
 #include "reducer/reducer.h"
+#include "reducer/slice_host.h"
 #include "sync/fragments.h"
 #include "transport/frame.h"
 #include "transport/transfer.h"
@@ -31,6 +34,7 @@ inline constexpr uint64_t kUploadWindowBytes =
     4 * 1024 * 1024;                                  // granted to one contribution at a time
 inline constexpr size_t kMaxDownloads = 4096;         // served at one time; the oldest gives way
 inline constexpr Duration kUploadStall = Seconds(5);  // without a chunk: ask again
+inline constexpr uint32_t kUploadTries = 3;           // without a chunk: of a closed round, lost
 
 class ReducerThread {
  public:
@@ -40,6 +44,7 @@ class ReducerThread {
     std::vector<FragmentLayout> layout;
     uint32_t checkpoints_kept = 2;
     uint64_t first_attempt = 1;              // grows over restarts: names fetch attempts
+    SliceHost::Options slices;               // its callbacks and first attempt are set here
     std::function<void(EventBody)> post;     // to the core's loop
     std::function<void(absl::Status)> fail;  // the process must end
     std::function<void(const std::string& route, const Message&)> send_control;  // any thread
@@ -57,7 +62,9 @@ class ReducerThread {
   // All of these: any thread; false when the queue is full (whatever was lost is asked for again).
   bool Expect(const ExpectContribution& request, const WorkerKey& user, const std::string& route);
   // The session's connection is new: what it owes is asked for there.
-  bool RouteChanged(SessionId session, const std::string& route);
+  bool RouteChanged(SessionId session, const WorkerKey& key, const std::string& route);
+  bool Slices(const Generation& generation, const ReduceSlices& request);
+  bool Assemble(const AssembleRound& request);
   bool Chunk(const WorkerKey& user, std::vector<Frame>&& frames);
   bool Serve(const std::string& route, const Fetch& fetch);
   bool Room(const std::string& route);
@@ -76,6 +83,7 @@ class ReducerThread {
     uint64_t attempt = 0;
     uint64_t consumed_bytes = 0;  // in this attempt
     uint64_t stated_bytes = 0;    // grant last sent
+    uint32_t tries = 0;           // attempts that brought nothing
     Timestamp last_chunk;
   };
   struct Download {
@@ -96,6 +104,11 @@ class ReducerThread {
                           const CheckpointState& state);
   absl::Status FindKept();
   void TryReduce(FragmentId fragment);
+  void LoseStalled();
+  void Lose(const ReduceRound& reduce, std::vector<ContributionId> lost);
+  void TellSlices();
+  void DoAssemble(const AssembleRound& request);
+  void TryAssemble(FragmentId fragment);
   Reducer& Of(FragmentId fragment) { return *reducers_.at(fragment.value); }
   void StartAttempt(ContributionId id, Upload& upload);
   void Grant(const Upload& upload, std::vector<ChunkRun> missing);
@@ -115,6 +128,14 @@ class ReducerThread {
   std::map<ContributionId, Upload> uploads_;     // not complete yet
   std::map<uint64_t, ContributionId> attempts_;  // of uploads_
   std::map<FragmentId, ReduceRound> reduce_;     // wait for their contributions
+  std::unique_ptr<SliceHost> slices_;
+  std::map<WorkerKey, std::string> routes_;  // of control connections
+  struct Assembly {
+    AssembleRound request;
+    PartedFetch fetch;
+  };
+  std::map<FragmentId, Assembly> assemblies_;
+  uint64_t transfers_ = 0;
   std::map<std::pair<std::string, ObjectId>, Download> downloads_;
   uint64_t uses_ = 0;
   // Checkpoints that can be served, by folder, with what they hold and where the parameters start
