@@ -14,8 +14,8 @@
 #include "cli/commands.h"
 #include "cli/config.h"
 #include "cli/exit_codes.h"
+#include "cli/plan_run.h"
 #include "cli/run_inputs.h"
-#include "cli/run_memory.h"
 #include "cli/small_file.h"
 #include "common/status_macros.h"
 #include "coordinator/human.h"
@@ -33,25 +33,15 @@ struct Arguments {
 };
 
 absl::StatusOr<FleetRun> RunOf(const RunConfig& config, const FleetFile& fleet) {
-  const LlamaShape shape = ShapeOf(config);
-  FleetRun run;
-  ASSIGN_OR_RETURN(run.memory, MemoryModelOf(config, shape));
-  ASSIGN_OR_RETURN(run.up_bytes,
-                   CodedBytes(config.sync.codec, config.sync.bits, run.memory.parameters));
-  ASSIGN_OR_RETURN(run.down_bytes, CodedBytes(config.sync.codec_down, config.sync.bits_down,
-                                              run.memory.parameters));
-  run.batch_sequences =
-      uint64_t{config.train.per_device_train_batch_size} * config.train.gradient_accumulation_steps;
-  run.inner_steps = StepsPerRound(config);
+  ASSIGN_OR_RETURN(FleetRun run, FleetRunOf(config));
   run.max_steps = static_cast<uint64_t>(fleet.max_steps_factor * StepsPerRound(config));
-  run.overlap = fleet.overlap >= 0 ? fleet.overlap == 1 : config.sync.overlap_steps > 0;
+  if (fleet.overlap >= 0) run.overlap = fleet.overlap == 1;
   run.hub_up_bytes_per_s = fleet.hub_up_bytes_per_s;
   run.hub_down_bytes_per_s = fleet.hub_down_bytes_per_s;
-  run.fragments.fragments = fleet.fragments > 0 ? fleet.fragments : config.sync.fragments;
+  if (fleet.fragments > 0) run.fragments.fragments = fleet.fragments;
   run.fragments.coverage = fleet.coverage;
   run.overhead_s = fleet.overhead_s;
   run.history = fleet.history;
-  run.least_quorum = config.round.quorum;
   return run;
 }
 

@@ -273,7 +273,7 @@ CheckResult CheckTcp(const std::string& proc) {
           "net.ipv4.tcp_congestion_control=bbr net.ipv4.tcp_slow_start_after_idle=0"};
 }
 
-CheckResult CheckCoordinator(const DoctorOptions& options) {
+CheckResult CheckCoordinator(const DoctorOptions& options, LinkFacts* facts) {
   const HostPort& target = *options.coordinator;
   const std::string address = target.host + ":" + std::to_string(target.port);
   const absl::StatusOr<std::string> peer = TryConnect(target, options.connect_timeout);
@@ -299,7 +299,18 @@ CheckResult CheckCoordinator(const DoctorOptions& options) {
     detail += text;
   }
   if (!link->congestion_control.empty()) detail += ", " + link->congestion_control;
+  *facts = *link;
   return {CheckLevel::kOk, kCoordinatorCheck, detail, ""};
+}
+
+CheckResult CheckLink(const LinkFacts& facts) {
+  if (facts.up_bytes_per_s <= 0 || facts.down_bytes_per_s <= 0) {
+    return {CheckLevel::kWarn, "link", "not measured: " + facts.problem, ""};
+  }
+  char text[128];
+  std::snprintf(text, sizeof text, "%.4g Mbit/s up, %.4g Mbit/s down", facts.up_bytes_per_s * 8e-6,
+                facts.down_bytes_per_s * 8e-6);
+  return {CheckLevel::kOk, "link", text, ""};
 }
 
 std::vector<CheckResult> RunDoctor(const DoctorOptions& options) {
@@ -312,7 +323,13 @@ std::vector<CheckResult> RunDoctor(const DoctorOptions& options) {
                                   CheckGpu(options.proc, options.probe_gpu()),
                                   CheckTcp(options.proc),
                                   CheckClock()};
-  if (options.coordinator) out.push_back(CheckCoordinator(options));
+  if (options.coordinator) {
+    LinkFacts link;
+    out.push_back(CheckCoordinator(options, &link));
+    const bool connected = out.back().level != CheckLevel::kFail;
+    if (connected && options.handshake) out.push_back(CheckLink(link));
+    if (connected && options.verdict) out.push_back(options.verdict(link));
+  }
   return out;
 }
 

@@ -90,8 +90,34 @@ TEST_F(DoctorTest, TcpWithoutBbrIsAWarningWithACommand) {
 TEST_F(DoctorTest, LinkFactsAreShown) {
   const Port port(/*listens=*/true);
   options_.coordinator = port.At("127.0.0.1");
-  options_.handshake = [](const HostPort&) { return LinkFacts{101.5, "bbr"}; };
-  EXPECT_THAT(CheckCoordinator(options_).detail, HasSubstr("round trip 101.5 ms, bbr"));
+  options_.handshake = [](const HostPort&) {
+    return LinkFacts{101.5, "bbr", 12.5e6, 125e6, "", "settings"};
+  };
+  LinkFacts facts;
+  EXPECT_THAT(CheckCoordinator(options_, &facts).detail, HasSubstr("round trip 101.5 ms, bbr"));
+  EXPECT_EQ(facts.note, "settings");
+  EXPECT_EQ(CheckLink(facts).detail, "100 Mbit/s up, 1000 Mbit/s down");
+  EXPECT_EQ(CheckLink(facts).level, CheckLevel::kOk);
+  facts.up_bytes_per_s = 0;
+  facts.problem = "nothing came through";
+  EXPECT_EQ(CheckLink(facts).level, CheckLevel::kWarn);
+  EXPECT_THAT(CheckLink(facts).detail, HasSubstr("nothing came through"));
+}
+
+TEST_F(DoctorTest, VerdictIsAskedOnlyAboutAWayThatWorks) {
+  WriteWorker("echo fine");
+  const Port open(true), closed(false);
+  options_.coordinator = open.At("127.0.0.1");
+  options_.handshake = [](const HostPort&) { return LinkFacts{10, "bbr", 1e6, 1e6, "", ""}; };
+  options_.verdict = [](const LinkFacts& link) {
+    return CheckResult{CheckLevel::kFail, "computing", std::to_string(link.round_trip_ms), "leave"};
+  };
+  const auto results = RunDoctor(options_);
+  EXPECT_EQ(results.back().name, "computing");
+  EXPECT_EQ(results[results.size() - 2].name, "link");
+  EXPECT_EQ(DoctorExitCode(results), kExitFailure);
+  options_.coordinator = closed.At("127.0.0.1");
+  EXPECT_EQ(RunDoctor(options_).back().name, "coordinator");
 }
 
 TEST_F(DoctorTest, WorkerProgram) {
@@ -176,17 +202,18 @@ TEST_F(DoctorTest, DiskOfAFolderThatIsNotThereYet) {
 }
 
 TEST_F(DoctorTest, Coordinator) {
+  LinkFacts facts;
   const Port open(true), closed(false);
   options_.coordinator = open.At("127.0.0.1");
-  EXPECT_EQ(CheckCoordinator(options_).level, CheckLevel::kOk);
+  EXPECT_EQ(CheckCoordinator(options_, &facts).level, CheckLevel::kOk);
   options_.handshake = [](const HostPort&) { return absl::PermissionDeniedError("expired"); };
-  EXPECT_EQ(CheckCoordinator(options_).level, CheckLevel::kFail);
-  EXPECT_THAT(CheckCoordinator(options_).detail, HasSubstr("is open, but: expired"));
+  EXPECT_EQ(CheckCoordinator(options_, &facts).level, CheckLevel::kFail);
+  EXPECT_THAT(CheckCoordinator(options_, &facts).detail, HasSubstr("is open, but: expired"));
   options_.coordinator = closed.At("127.0.0.1");
-  EXPECT_THAT(CheckCoordinator(options_).detail, HasSubstr("Connection refused"));
-  EXPECT_THAT(CheckCoordinator(options_).next, HasSubstr("firewall"));
+  EXPECT_THAT(CheckCoordinator(options_, &facts).detail, HasSubstr("Connection refused"));
+  EXPECT_THAT(CheckCoordinator(options_, &facts).next, HasSubstr("firewall"));
   options_.coordinator = HostPort{"bad name of a host", 1};
-  EXPECT_THAT(CheckCoordinator(options_).detail, HasSubstr("does not resolve"));
+  EXPECT_THAT(CheckCoordinator(options_, &facts).detail, HasSubstr("does not resolve"));
 }
 
 TEST_F(DoctorTest, WholeReport) {

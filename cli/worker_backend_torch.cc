@@ -1,5 +1,5 @@
+#include "cli/plan_run.h"
 #include "cli/run_inputs.h"
-#include "cli/run_memory.h"
 #include "cli/worker_backend.h"
 #include "common/log.h"
 #include "common/status_macros.h"

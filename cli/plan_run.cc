@@ -1,14 +1,14 @@
-#include "cli/run_memory.h"
+#include "cli/plan_run.h"
 
 #include <algorithm>
 #include <memory>
 
+#include "cli/run_inputs.h"
 #include "common/status_macros.h"
 #include "compression/codec.h"
 #include "proto/chunk.h"
 
 namespace longhaul {
-
 absl::StatusOr<double> CodedBytes(const std::string& codec_name, double bits, uint64_t parameters) {
   const auto spec = CodecSpecByName(codec_name, bits);
   if (!spec) return absl::InvalidArgumentError("no codec " + codec_name);
@@ -37,7 +37,28 @@ absl::StatusOr<MemoryModel> MemoryModelOf(const RunConfig& config, const LlamaSh
   m.optimizer = config.train.optimizer == "muon"    ? InnerOptimizerKind::kMuon
                 : config.train.optimizer == "adamw" ? InnerOptimizerKind::kAdamW
                                                     : InnerOptimizerKind::kSgd;
+  ASSIGN_OR_RETURN(const double up, CodedBytes(config.sync.codec, config.sync.bits, m.parameters));
+  ASSIGN_OR_RETURN(const double down,
+                   CodedBytes(config.sync.codec_down, config.sync.bits_down, m.parameters));
+  m.coded_bytes = static_cast<uint64_t>(std::max(up, down));
   return m;
+}
+
+absl::StatusOr<FleetRun> FleetRunOf(const RunConfig& config) {
+  FleetRun run;
+  ASSIGN_OR_RETURN(run.memory, MemoryModelOf(config, ShapeOf(config)));
+  ASSIGN_OR_RETURN(run.up_bytes,
+                   CodedBytes(config.sync.codec, config.sync.bits, run.memory.parameters));
+  ASSIGN_OR_RETURN(run.down_bytes, CodedBytes(config.sync.codec_down, config.sync.bits_down,
+                                              run.memory.parameters));
+  run.batch_sequences =
+      uint64_t{config.train.per_device_train_batch_size} * config.train.gradient_accumulation_steps;
+  run.inner_steps = StepsPerRound(config);
+  run.max_steps = run.inner_steps;
+  run.overlap = config.sync.overlap_steps > 0;
+  run.fragments.fragments = config.sync.fragments;
+  run.least_quorum = config.round.quorum;
+  return run;
 }
 
 }  // namespace longhaul
