@@ -80,9 +80,11 @@ class Server : public RouterServer {
   uint16_t port() const override { return port_; }
   ServerCounters counters() const override;
   std::optional<SocketStats> Stats(const std::string& route) const override;
+  std::optional<LinkRow> Link(const WorkerKey& user) const override;
   std::vector<LinkRow> Links() const override;
 
  private:
+  LinkRow LinkLocked(const WorkerKey& user, const std::vector<std::string>& routes) const;
   absl::Status Bind();
   absl::Status SelfTest();
 
@@ -203,17 +205,26 @@ void Server::Cut(const std::string& route, CutReason reason) {
   wake_up_.Notify();
 }
 
+LinkRow Server::LinkLocked(const WorkerKey& user, const std::vector<std::string>& routes) const {
+  std::vector<SocketStats> stats;
+  for (const std::string& route : routes) {
+    const auto it = stats_.find(route);
+    if (it != stats_.end()) stats.push_back(it->second);
+  }
+  return SumLinks(ToHex(user.bytes), stats);
+}
+
+std::optional<LinkRow> Server::Link(const WorkerKey& user) const {
+  std::lock_guard lock(mutex_);
+  const auto it = routes_.find(user);
+  if (it == routes_.end()) return std::nullopt;
+  return LinkLocked(user, it->second);
+}
+
 std::vector<LinkRow> Server::Links() const {
   std::lock_guard lock(mutex_);
   std::vector<LinkRow> out;
-  for (const auto& [user, routes] : routes_) {
-    std::vector<SocketStats> stats;
-    for (const std::string& route : routes) {
-      const auto it = stats_.find(route);
-      if (it != stats_.end()) stats.push_back(it->second);
-    }
-    out.push_back(SumLinks(ToHex(user.bytes), stats));
-  }
+  for (const auto& [user, routes] : routes_) out.push_back(LinkLocked(user, routes));
   return out;
 }
 

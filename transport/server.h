@@ -107,6 +107,8 @@ class RouterServer {
   // What the kernel says about the connection of a route that has sent a message; nothing when it
   // ended. At most a fraction of a second old. Any thread.
   virtual std::optional<SocketStats> Stats(const std::string& route) const = 0;
+  // Of one user; nothing without such connections. As old as Stats. Any thread.
+  virtual std::optional<LinkRow> Link(const WorkerKey& user) const = 0;
   // A row per user with connections that have sent a message. As old as Stats. Any thread.
   virtual std::vector<LinkRow> Links() const = 0;
 };

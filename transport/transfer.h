@@ -26,6 +26,8 @@ namespace longhaul {
 
 inline constexpr uint32_t kMaxTransferChunks = 1u << 20;
 inline constexpr uint64_t kMaxTransferChunkBytes = 1024 * 1024;
+// A grant is said again when it has grown by one of so many parts of the window.
+inline constexpr uint64_t kGrantsPerWindow = 4;
 
 // Chunks [first, first + count).
 struct ChunkSpan {
@@ -133,7 +135,9 @@ class ChunkReceiver {
   }
   // True when the grant has grown by a quarter of the window since it was last stated: time to send
   // it again (and call NoteGrantSent).
-  bool GrantDue() const { return GrantedBytes() - credit_.stated_bytes() >= window_bytes_ / 4; }
+  bool GrantDue() const {
+    return GrantedBytes() - credit_.stated_bytes() >= window_bytes_ / kGrantsPerWindow;
+  }
   void NoteGrantSent() { credit_.State(GrantedBytes()); }
 
   uint64_t attempt() const { return attempt_; }
