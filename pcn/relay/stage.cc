@@ -219,8 +219,11 @@ void Stage::OnTick(uint64_t now) {
 
 std::optional<Work> Stage::NextWork(uint64_t) {
   if (superseded_) return std::nullopt;
-  if (!current_) current_ = CreditWork();
+  if (current_) return current_;
+  if (!credit_was_last_) current_ = CreditWork();
   if (!current_) current_ = NewWork();
+  if (!current_) current_ = CreditWork();
+  credit_was_last_ = current_ && current_->kind == WorkKind::kCredit;
   return current_;
 }
 

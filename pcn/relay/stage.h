@@ -3,9 +3,12 @@
 // a neighbour by name, and nothing that a neighbour says, repeats or omits can block it.
 //
 // Rules (docs/PCN.md, "Relay"):
-//   - a credit that is ready goes first, then a new state while fewer than max_in_flight wait for
-//     credit, and none far beyond the oldest of those: a slow stage above slows those below, and
-//     no queue grows;
+//   - a credit that is ready goes first, but after each one a new state has its turn. Without that
+//     turn, credits that arrive together are worked off together, the states that they make room
+//     for leave together, and on long links the chain idles between such bursts (one forward, one
+//     backward: PipeDream, Narayanan et al. 2019);
+//   - states go up while fewer than max_in_flight wait for credit, and none far beyond the oldest
+//     of those: a slow stage above slows those below, and no queue grows;
 //   - a credit of gap g counts min(1, full_rate_gap / g), beyond gap_limit not at all;
 //   - a micro-batch without credit in time is asked for (HAVE) a bounded number of times, then
 //     given up here and, with GONE, below;
@@ -141,6 +144,7 @@ class Stage {
   std::map<uint64_t, uint64_t> unlabelled_;  // states at the top: until when
   std::map<uint64_t, Waiting> waiting_;
   std::optional<Work> current_;
+  bool credit_was_last_ = false;
   std::map<uint64_t, Payload> credits_sent_;  // the latest, to be sent again on request
   std::set<uint64_t> decided_;                // recent ones; all below decided_below_ are too
   uint64_t decided_below_ = 0;

@@ -2,6 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <algorithm>
+#include <map>
+#include <vector>
+
 #include "pcn/relay/lossy_link.h"
 
 namespace longhaul::pcn {
@@ -62,6 +66,26 @@ TEST(Stage, CreditGoesFirstAndInFlightIsBounded) {
   EXPECT_TRUE(stage.ledger().Balances());
   EXPECT_EQ(stage.ledger().trained(), 1u);
   EXPECT_EQ(stage.ledger().open(), 3u);
+}
+
+TEST(Stage, AStateHasItsTurnAfterEachCredit) {
+  StageOptions options = Middle();
+  options.max_in_flight = 3;
+  Stage stage(options);
+  for (uint64_t m : {0, 1, 2, 3, 4}) stage.OnMessage(StateUp(m), 0);
+  for (uint64_t m : {0, 1, 2}) Predict(stage, m);
+  for (uint64_t m : {0, 1, 2}) stage.OnMessage(Credit(m), 1);
+  std::vector<WorkKind> done;
+  while (const auto work = stage.NextWork(1)) {
+    done.push_back(work->kind);
+    if (work->kind == WorkKind::kPredict) {
+      stage.OnPredicted(work->micro_batch, Text("up"), 1);
+    } else {
+      stage.OnTrained(work->micro_batch, Text("down"));
+    }
+  }
+  using enum WorkKind;
+  EXPECT_EQ(done, (std::vector{kCredit, kPredict, kCredit, kPredict, kCredit}));
 }
 
 // One credit that does not come holds the stage back before the ones above are forgotten.
@@ -369,6 +393,52 @@ TEST(Chain, ResendBringsEveryCreditHome) {
     }
     EXPECT_EQ(chain.stages[0].counters().resends + chain.stages[1].counters().resends > 0,
               loss > 0);
+  }
+}
+
+// Long links: a message takes five ticks, a forward pass one, a credit three. The share of time
+// that the first of four stages works.
+double FirstStageAtWork(uint32_t in_flight) {
+  constexpr uint32_t kStages = 4;
+  constexpr uint64_t kFrom = 500, kTo = 2500;
+  std::vector<Stage> stages;
+  std::vector<LossyLink> links;
+  for (uint32_t k = 0; k < kStages; ++k) {
+    stages.emplace_back(
+        StageOptions{.stage = k, .stages = kStages, .max_in_flight = in_flight, .hop_ticks = 100});
+    links.emplace_back(LossyLink::Options{.delay = 4});
+  }
+  std::vector<uint64_t> until(kStages);
+  uint64_t next = 0, busy = 0;
+  for (uint64_t now = 1; now < kTo; ++now) {
+    if (stages[0].OfferInput(next, Text("x"))) ++next;
+    for (uint32_t k = 0; k < kStages; ++k) {
+      for (const Message& m : links[k].Receive(now)) {
+        stages[k].OnMessage(m, now);
+        if (k + 1 == kStages) stages[k].OfferLabel(m.micro_batch, Text("y"));
+      }
+      if (until[k] == now) {  // what was begun is done
+        const auto work = stages[k].NextWork(now);
+        work->kind == WorkKind::kPredict ? stages[k].OnPredicted(work->micro_batch, Text("s"), now)
+                                         : stages[k].OnTrained(work->micro_batch, Text("c"));
+      }
+      if (until[k] <= now) {
+        if (const auto work = stages[k].NextWork(now)) {
+          until[k] = now + (work->kind == WorkKind::kPredict ? 1 : 3);
+        }
+      }
+      if (k == 0 && until[0] > now && now >= kFrom) ++busy;
+      for (const Message& m : stages[k].TakeOutgoing()) links[m.to].Send(m, now);
+    }
+  }
+  return static_cast<double>(busy) / (kTo - kFrom);
+}
+
+// What is in flight, over the way there and back: three hops of 2 * 5 + 4 ticks and 3 at the top.
+TEST(Chain, LongLinksAreKeptBusy) {
+  for (uint32_t in_flight : {4u, 8u, 12u, 16u}) {
+    const double model = std::min(1.0, in_flight * 4 / 45.0);
+    EXPECT_GT(FirstStageAtWork(in_flight), 0.9 * model) << in_flight;
   }
 }
 
