@@ -17,6 +17,11 @@ constexpr uint64_t kLibraryBytes = 200'000'000;
 
 absl::StatusOr<std::unique_ptr<Trainer>> MakeTrainer(const BackendOptions& options,
                                                      const RunConfig& config, uint64_t parameters) {
+  if (IsBlockRun(config)) {
+    return absl::FailedPreconditionError(
+        "this run averages a block of a Relay network: its workers are the stages that hold the "
+        "block (longhaul pcn relay --block-runs, longhaul-worker pcn-stage)");
+  }
   const LlamaShape shape = ShapeOf(config);
   RETURN_IF_ERROR(ValidateShape(shape));
   if (ParameterCount(shape) != parameters)
