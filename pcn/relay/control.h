@@ -97,7 +97,7 @@ struct StageBeat {
   uint64_t gap_median = 0, gap_p95 = 0;
   uint64_t fenced = 0, resends = 0;
   uint64_t bytes_up = 0, bytes_down = 0;  // STATE_UP and CREDIT_DOWN that it sent, with headers
-  uint64_t busy_ns = 0, span_ns = 0;      // of its work; from the first to the last
+  uint64_t busy_ns = 0, span_ns = 0;      // of its work, since its first update; and that time
   double loss = 0;                        // the top's, of the latest micro-batch
   Digest parameters{};                    // of its block, when finished
   bool operator==(const StageBeat&) const = default;

@@ -208,13 +208,15 @@ bool RelayHolder::Turn(Duration now, const std::function<Duration()>& clock) {
   if (index_ == 0) Feed();
   const auto work = NextWork(now);
   if (work) {
-    if (first_work_ == Duration(0)) first_work_ = now;
     Do(*work, now);
-    const int units = work->kind == pcn::WorkKind::kPredict ? 1 : kCreditUnits;
+    const bool is_forward = work->kind == pcn::WorkKind::kPredict;
+    const int units = is_forward ? 1 : kCreditUnits;
     const Duration least = units * longhaul::Milliseconds(table_.plan.work_unit_ms);
     std::this_thread::sleep_for(least - (clock() - now));  // emulates a slower machine
+    // Connections open and the chain fills until the first update: that is not counted.
+    if (first_update_ == Duration(0) && !is_forward) first_update_ = now;
     last_work_ = clock();
-    busy_ += last_work_ - now;
+    if (first_update_ != Duration(0)) busy_ += last_work_ - now;
     if (stage_->SnapshotDue() && !links_->sends_in_background()) {
       stage_->SendSnapshot(std::make_shared<const pcn::Bytes>(
           block_->With([](const pcn::RelayBlock& block) { return block.Snapshot(); })));
@@ -295,7 +297,9 @@ void RelayHolder::Report(pcn::StageBeat& beat) const {
   beat.bytes_up = bytes_up_;
   beat.bytes_down = bytes_down_;
   beat.busy_ns = static_cast<uint64_t>(busy_.count());
-  beat.span_ns = static_cast<uint64_t>((last_work_ - first_work_).count());
+  if (first_update_ != Duration(0)) {
+    beat.span_ns = static_cast<uint64_t>((last_work_ - first_update_).count());
+  }
   block_->With([&](const pcn::RelayBlock& block) {
     beat.loss = block.last_loss();
     const at::Tensor& p = block.parameters();

@@ -70,7 +70,7 @@ class RelayHolder {
   std::optional<pcn::Payload> next_input_;
   uint64_t fed_ = 0;
   uint64_t bytes_up_ = 0, bytes_down_ = 0;
-  Duration busy_{0}, first_work_{0}, last_work_{0};
+  Duration busy_{0}, first_update_{0}, last_work_{0};
 };
 
 }  // namespace longhaul
