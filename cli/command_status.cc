@@ -47,6 +47,8 @@ void Show(const json& status) {
   std::printf("\nround      %llu of %llu\n", round.is_object() ? round.value("round", 0ull) : 0ull,
               status.value("rounds", 0ull));
   if (round.is_object()) std::printf("loss       %.3f\n", round.value("loss", 0.0));
+  if (const std::string who = status.value("reduced_by", ""); !who.empty())
+    std::printf("reduced by %s\n", who.c_str());
   std::printf("workers    %llu\n", status.value("workers_total", 0ull));
   for (const json& w : status.value("workers", json::array())) {
     std::printf("  %-16s %-10s %8llu steps  loss %.3f  %3.0f%% computing  up %s\n",

@@ -175,6 +175,10 @@ void Checker::Sync() {
     Problem("sync", "delta_per_step",
             "goes with sync.aggregator = \"mean\" and without norm_cap and restore_norm");
   }
+  if (config_.reduce.placement == "workers" && (s.norm_cap || s.restore_norm)) {
+    Problem("reduce", "placement",
+            "norm_cap and restore_norm look at whole tensors: \"star\" only");
+  }
   if (s.mixing >= 0 && !MixingAllowed(s.error_feedback, config_.round.quorum)) {
     Problem("sync", "mixing", "needs sync.error_feedback = -1 and round.quorum = 1");
   }

@@ -1,6 +1,7 @@
 #include "cli/config.h"
 #include "cli/presets.h"
 #include "pcn/rules/rule_options.h"
+#include "proto/messages.h"
 
 namespace longhaul {
 namespace {
@@ -22,6 +23,8 @@ template <auto kMember>
 constexpr auto kSync = &Ref<&RunConfig::sync, kMember>;
 template <auto kMember>
 constexpr auto kRound = &Ref<&RunConfig::round, kMember>;
+template <auto kMember>
+constexpr auto kReduce = &Ref<&RunConfig::reduce, kMember>;
 template <auto kMember>
 constexpr auto kNetwork = &Ref<&RunConfig::network, kMember>;
 template <auto kMember>
@@ -214,6 +217,14 @@ void AddOtherKeys(Keys& keys) {
       "when a round misses these two: end the run, or go on without success");
   add("round", "plan", kRound<&RoundSection::plan>, OneOf{{"fixed", "auto"}}, kRare,
       "steps per worker: sync.inner_steps for all, or planned so that all are ready together");
+  add("reduce", "placement", kReduce<&ReduceSection::placement>, OneOf{{"star", "workers"}}, kRare,
+      "who adds up: the coordinator, or trusted workers that offer it (longhaul join --peer)");
+  add("reduce", "trusted", kReduce<&ReduceSection::trusted>, AnyText{}, kRare,
+      "workers only: names or keys in hex, with commas; * = every worker");
+  add("reduce", "slices", kReduce<&ReduceSection::slices>, WholeNumber{0, kMaxSlices}, kRare,
+      "equal parts of a fragment, each added up and coded on its own; 0 = one for each reducer, "
+      "sized "
+      "by what links carry");
   add("network", "listen", kNetwork<&NetworkSection::listen>, AnyText{256}, kCommon,
       "address:port for workers; port 0 = any free one");
   add("network", "advertise", kNetwork<&NetworkSection::advertise>, AnyText{256}, kCommon,

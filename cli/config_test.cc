@@ -42,7 +42,7 @@ TEST(ConfigTable, DescribesEveryFieldOnce) {
 
 // A field added to proto/run_config.h needs its line in the table, then here.
 TEST(ConfigTable, CoversTheStruct) {
-  constexpr size_t kFieldsOfRunConfig = 6 + 11 + 7 + 15 + 21 + 7 + 3 + 2 + 6;
+  constexpr size_t kFieldsOfRunConfig = 6 + 11 + 7 + 15 + 21 + 7 + 3 + 3 + 2 + 6;
   EXPECT_EQ(ConfigKeys().size(), kFieldsOfRunConfig);
 }
 
@@ -216,6 +216,10 @@ TEST(ConfigValidate, SyncRulesThatExcludeEachOther) {
     EXPECT_THAT(ErrorOf(sync + "delta_per_step = true\n" + rule + "\n"),
                 HasSubstr("sync.delta_per_step"));
   }
+  for (const char* rule : {"norm_cap = true", "restore_norm = true"}) {
+    EXPECT_THAT(ErrorOf(sync + rule + "\n[reduce]\nplacement = \"workers\"\n"),
+                HasSubstr("reduce.placement"));
+  }
   EXPECT_THAT(ErrorOf(sync + "mixing = 0.5\nerror_feedback = -1.0\n"), HasSubstr("round.quorum"));
   EXPECT_EQ(ErrorOf(sync + "mixing = 0.5\nerror_feedback = -1.0\n[round]\nquorum = 1.0\n"),
             "accepted");
@@ -292,6 +296,7 @@ void RepairTies(RunConfig& config, Rng& rng) {
   config.sync.overlap_steps = static_cast<uint32_t>(rng.Below(StepsPerRound(config)));
   config.sync.bits_down = 0.05 + static_cast<double>(rng.Below(7));
   config.sync.delta_per_step = config.sync.norm_cap = false;
+  if (config.reduce.placement == "workers") config.sync.restore_norm = false;
   config.sync.mixing = -1;
   config.sync.steps_per_worker = "w" + std::to_string(rng.Next()) + "=7";
   config.network = NetworkSection{"[::1]:" + std::to_string(rng.Below(65536)), "", ""};

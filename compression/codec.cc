@@ -56,15 +56,15 @@ bool Codec::Decode(std::span<const std::byte> in, std::span<float> out) const {
 }
 
 std::optional<CodecPlan> MakePlan(const Codec& codec, uint64_t elements, uint64_t chunk_elements,
-                                  const FillChunk& fill) {
+                                  const FillChunk& fill, uint64_t begin) {
   const std::unique_ptr<Planner> planner = codec.NewPlanner();
   if (planner == nullptr) return CodecPlan();
   std::vector<float> values(std::min(elements, chunk_elements));
   while (!planner->done()) {
     for (uint64_t first = 0; first < elements; first += chunk_elements) {
       const auto chunk = std::span(values).first(std::min(chunk_elements, elements - first));
-      fill(first, chunk);
-      if (!planner->Observe(first, chunk)) return std::nullopt;
+      fill(begin + first, chunk);
+      if (!planner->Observe(begin + first, chunk)) return std::nullopt;
     }
     planner->EndPass();
   }

@@ -120,12 +120,13 @@ class Codec {
   bool Decode(std::span<const std::byte> in, std::span<float> out) const;
 };
 
-// Plans for a fragment of `elements` values. `fill(first, out)` gives values [first, first +
-// out.size()); it is called for chunk after chunk, and again from the start if the codec must look
-// twice. Nothing when a value is not finite.
+// Plans for `elements` values of a fragment, from `begin` on (a chunk's border): all of it, or a
+// slice that is coded on its own. `fill(first, out)` gives values [first, first + out.size()) of
+// the fragment; it is called for chunk after chunk, and again from the start if the codec must
+// look twice. Nothing when a value is not finite.
 using FillChunk = std::function<void(uint64_t first, std::span<float> out)>;
 std::optional<CodecPlan> MakePlan(const Codec& codec, uint64_t elements, uint64_t chunk_elements,
-                                  const FillChunk& fill);
+                                  const FillChunk& fill, uint64_t begin = 0);
 
 // Null: an unknown id, a parameter out of range, a layout with gaps, overlaps or empty spans.
 std::unique_ptr<const Codec> MakeCodec(const CodecSpec& spec, std::vector<TensorSpan> layout = {});

@@ -92,6 +92,7 @@ std::string ToJson(const RunStatus& s) {
   const Json json{{"run", s.run},
                   {"phase", s.phase},
                   {"reason", s.reason},
+                  {"reduced_by", s.reduced_by},
                   {"elapsed_seconds", SecondsOf(s.elapsed)},
                   {"rounds", s.rounds},
                   {"last_round", s.last_round ? Json::parse(ToJsonLine(*s.last_round)) : Json()},

@@ -97,8 +97,9 @@ struct PlanView {
 
 struct RunStatus {
   std::string run;
-  std::string phase;   // "waiting", "running", "finished", "stopped"
-  std::string reason;  // why
+  std::string phase;       // "waiting", "running", "finished", "stopped"
+  std::string reason;      // why
+  std::string reduced_by;  // who adds up, for people
   Duration elapsed{0};
   std::optional<RoundReport> last_round;
   uint64_t rounds = 0;  // planned

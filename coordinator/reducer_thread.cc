@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <chrono>
 
 #include "common/check.h"
 #include "common/hash.h"
@@ -12,6 +13,16 @@
 
 namespace longhaul {
 namespace {
+
+// Three kinds of transfers come in over one connection; their numbers are apart.
+constexpr uint64_t kSliceTransfers = uint64_t{1} << 61;
+constexpr uint64_t kAssemblyTransfers = uint64_t{1} << 62;
+
+// For rates; the core's time goes by ticks.
+Timestamp MeasuringClock() {
+  return {
+      std::chrono::duration_cast<Duration>(std::chrono::steady_clock::now().time_since_epoch())};
+}
 
 std::vector<Frame> ChunkFrames(StoredChunk&& chunk) {
   std::vector<Frame> frames;
@@ -28,6 +39,17 @@ ReducerThread::ReducerThread(Options options, std::vector<std::unique_ptr<Reduce
       reducers_(std::move(reducers)),
       next_attempt_(options_.first_attempt) {
   served_[FolderOf(newest.fragments)].fragments = newest.fragments;
+  transfers_ = options_.first_attempt + kAssemblyTransfers;
+  SliceHost::Options slices = options_.slices;
+  slices.first_attempt = options_.first_attempt + kSliceTransfers;
+  slices.send = [this](const WorkerKey& to, const Message& message) {
+    if (auto route = routes_.find(to); route != routes_.end())
+      options_.send_control(route->second, message);
+  };
+  slices.send_chunk = [](const WorkerKey&, const ChunkHeader&, std::string&&) {
+    return false;  // workers get aggregates from where they are put together
+  };
+  slices_ = std::make_unique<SliceHost>(std::move(slices));
   thread_ = std::thread([this] { Run(); });
 }
 
@@ -55,8 +77,14 @@ bool ReducerThread::Expect(const ExpectContribution& request, const WorkerKey& u
   return Post([=, this] { DoExpect(request, user, route); });
 }
 
-bool ReducerThread::RouteChanged(SessionId session, const std::string& route) {
+bool ReducerThread::RouteChanged(SessionId session, const WorkerKey& key,
+                                 const std::string& route) {
   return Post([=, this] {
+    if (auto& known = routes_[key]; known != route) {
+      known = route;
+      slices_->OnConnected(key);
+      for (auto& [fragment, assembly] : assemblies_) assembly.fetch.OnConnected(key, now_);
+    }
     for (auto& [id, upload] : uploads_) {
       if (id.session != session || upload.route == route) continue;
       upload.route = route;
@@ -108,8 +136,21 @@ bool ReducerThread::Reduce(const ReduceRound& request) {
   });
 }
 
+bool ReducerThread::Slices(const Generation& generation, const ReduceSlices& request) {
+  return Post([=, this] {
+    if (Check(slices_->SetOrders(generation, request.orders, request.keys))) TellSlices();
+  });
+}
+
+bool ReducerThread::Assemble(const AssembleRound& request) {
+  return Post([=, this] { DoAssemble(request); });
+}
+
 bool ReducerThread::Install(const InstallRound& request) {
-  return Post([=, this] { Check(Of(request.fragment).Install(request.round, request.attempt)); });
+  return Post([=, this] {
+    assemblies_.erase(request.fragment);
+    Check(Of(request.fragment).Install(request.round, request.attempt));
+  });
 }
 
 bool ReducerThread::Checkpoint(const StoreCheckpoint& request, const CheckpointState& state) {
@@ -120,8 +161,13 @@ bool ReducerThread::Tick(Timestamp now) {
   return Post([=, this] {
     now_ = now;
     for (auto& [id, upload] : uploads_) {
-      if (now_ - upload.last_chunk > kUploadStall) StartAttempt(id, upload);
+      if (now_ - upload.last_chunk <= kUploadStall) continue;
+      ++upload.tries;
+      StartAttempt(id, upload);
     }
+    LoseStalled();
+    if (Check(slices_->Tick(now))) TellSlices();
+    for (auto& [fragment, assembly] : assemblies_) assembly.fetch.Tick(now);
   });
 }
 
@@ -155,35 +201,68 @@ void ReducerThread::StartAttempt(ContributionId id, Upload& upload) {
   attempts_[upload.attempt] = id;
   upload.consumed_bytes = 0;
   upload.last_chunk = now_;
-  upload.stated_bytes = kUploadWindowBytes;
+  upload.stated_bytes = 0;
   Grant(upload, Of(upload.object.id.fragment).MissingChunks(id, kMaxMissingRuns));
 }
 
-void ReducerThread::Grant(const Upload& upload, std::vector<ChunkRun> missing) {
+void ReducerThread::MeasureLink(const WorkerKey& user) {
+  if (auto link = options_.link(user)) credit_.OnLink(user, MeasuringClock(), *link);
+}
+
+uint64_t ReducerThread::WindowFor(const Upload& upload) {
+  MeasureLink(upload.user);
+  size_t transfers = 0;
+  uint64_t taken = 0;
+  for (const auto& [id, other] : uploads_) {
+    if (other.user == upload.user) ++transfers;
+    const uint64_t under_way =
+        other.stated_bytes - std::min(other.stated_bytes, other.consumed_bytes);
+    taken += std::max(under_way, kUploadWindowBytes) - kUploadWindowBytes;
+  }
+  return credit_.Window(upload.user, transfers, taken, kUploadSharedBytes);
+}
+
+void ReducerThread::Grant(Upload& upload, std::vector<ChunkRun> missing) {
+  upload.window_bytes = WindowFor(upload);
+  upload.stated_bytes = std::max(upload.stated_bytes, upload.consumed_bytes + upload.window_bytes);
   if (upload.route.empty()) return;  // not connected
   options_.send_control(upload.route, Fetch{upload.object.id, upload.attempt, std::move(missing),
                                             upload.stated_bytes});
+}
+
+bool ReducerThread::GrantDue(const Upload& upload) {
+  const uint64_t grant = upload.consumed_bytes + upload.window_bytes;
+  return grant >= upload.stated_bytes + upload.window_bytes / kGrantsPerWindow;
 }
 
 void ReducerThread::DoChunk(const WorkerKey& user, const std::vector<Frame>& frames) {
   if (frames.size() != 2) return;
   absl::StatusOr<ChunkHeader> header = DecodeChunkHeader(frames[0].bytes());
   if (!header.ok() || header->bytes != frames[1].size()) return;
+  if (header->transfer >= kAssemblyTransfers) {
+    credit_.OnConsumed(user, MeasuringClock(), header->bytes);
+    for (auto& [fragment, assembly] : assemblies_)
+      assembly.fetch.OnChunk(user, *header, frames[1].bytes(), now_);
+    for (FragmentId f{0}; f.value < reducers_.size(); f = f.Next()) TryAssemble(f);
+    return;
+  }
+  if (header->transfer >= kSliceTransfers) {
+    if (Check(slices_->OnChunk(user, *header, frames[1].bytes()))) TellSlices();
+    return;
+  }
   auto attempt = attempts_.find(header->transfer);
   if (attempt == attempts_.end()) return;  // of an older attempt, or decided
   const ContributionId id = attempt->second;
   Upload& upload = uploads_.at(id);
   if (upload.user != user) return;
+  credit_.OnConsumed(user, MeasuringClock(), header->bytes);
   upload.consumed_bytes += header->bytes;
+  upload.tries = 0;
   upload.last_chunk = now_;
   const FragmentId fragment = upload.object.id.fragment;
   absl::StatusOr<Reducer::Progress> progress =
       Of(fragment).AddChunk(id, *header, frames[1].bytes());
-  if (progress.ok() && !progress->held &&
-      upload.consumed_bytes + kUploadWindowBytes / 2 >= upload.stated_bytes) {
-    upload.stated_bytes = upload.consumed_bytes + kUploadWindowBytes;
-    Grant(upload, {});
-  }
+  if (progress.ok() && !progress->held && GrantDue(upload)) Grant(upload, {});
   AfterProgress(fragment, id, progress);
 }
 
@@ -218,16 +297,110 @@ void ReducerThread::TryReduce(FragmentId fragment) {
                             .version = reduce.version,
                             .divisor = reduce.divisor,
                             .outer_lr = std::bit_cast<float>(reduce.outer_lr_bits),
-                            .outer_momentum = std::bit_cast<float>(reduce.outer_momentum_bits)};
+                            .outer_momentum = std::bit_cast<float>(reduce.outer_momentum_bits),
+                            .slices = reduce.slices};
   for (const auto& [id, weight] : reduce.included) {
     if (uploads_.contains(id)) return;
     order.include.push_back({id, weight});
   }
   absl::StatusOr<Reducer::Prepared> prepared = Of(fragment).Close(order);
+  if (absl::IsDataLoss(prepared.status()) || absl::IsInvalidArgument(prepared.status())) {
+    absl::StatusOr<std::vector<ContributionId>> lost = Of(fragment).TakeUnusable(order.include);
+    if (!Check(lost.status()) || (lost->empty() && !Check(prepared.status()))) return;
+    return Lose(ReduceRound(reduce), std::move(*lost));
+  }
   reduce_.erase(it);
   if (!Check(prepared.status())) return;
   options_.post(PreparedEvent{fragment, order.round, order.attempt, prepared->aggregate,
-                              prepared->state_hash});
+                              prepared->state_hash, 0});
+}
+
+// The round is added up again without them.
+void ReducerThread::Lose(const ReduceRound& reduce, std::vector<ContributionId> lost) {
+  reduce_.erase(reduce.fragment);
+  options_.post(LostEvent{reduce.fragment, reduce.round, reduce.attempt, std::move(lost)});
+}
+
+// A closed round waits for contributions whose senders are gone, or do not answer.
+void ReducerThread::LoseStalled() {
+  const std::map<FragmentId, ReduceRound> waiting = reduce_;
+  for (const auto& [fragment, reduce] : waiting) {
+    std::vector<ContributionId> lost;
+    for (const auto& [id, weight] : reduce.included) {
+      auto upload = uploads_.find(id);
+      if (upload != uploads_.end() && upload->second.tries >= kUploadTries) lost.push_back(id);
+    }
+    if (!lost.empty()) Lose(reduce, std::move(lost));
+  }
+}
+
+// ---- rounds that workers reduce ----
+
+void ReducerThread::TellSlices() {
+  if (!slices_->TakeChanged()) return;
+  for (const SliceReport& report : slices_->Reports())
+    options_.post(SliceReportEvent{SessionId{0}, report});
+}
+
+void ReducerThread::DoAssemble(const AssembleRound& request) {
+  PartedFetch::Options o;
+  o.whole.id = request.parts.at(0).object.id;
+  o.check_whole = false;  // what it is, follows from the parts
+  o.fall_back = false;
+  o.next_transfer = [this] { return transfers_++; };
+  o.ask = [this](const WorkerKey& holder, const Fetch& fetch) {
+    auto route = routes_.find(holder);
+    if (route == routes_.end()) return false;
+    options_.send_control(route->second, fetch);
+    return true;
+  };
+  o.window = [this](const WorkerKey& holder, size_t transfers, uint64_t taken, uint64_t shared) {
+    MeasureLink(holder);
+    return credit_.Window(holder, transfers, taken, shared);
+  };
+  for (const AssembleRound::Part& part : request.parts) o.parts.push_back({part.object, part.key});
+  assemblies_.erase(request.fragment);
+  absl::StatusOr<PartedFetch> fetch = PartedFetch::Create(std::move(o));
+  if (!fetch.ok()) return;  // a reducer said what cannot be: the deadline takes its slice away
+  Assembly& assembly =
+      assemblies_.emplace(request.fragment, Assembly{request, std::move(*fetch)}).first->second;
+  for (size_t i = 0; i < request.parts.size(); ++i) {
+    const AssembleRound::Part& part = request.parts[i];
+    for (uint32_t chunk = 0; part.reducer.value == 0 && chunk < part.object.chunks; ++chunk) {
+      absl::StatusOr<StoredChunk> stored = slices_->ReadChunk(part.object.id, chunk);
+      if (!Check(stored.status())) return;
+      assembly.fetch.Fill(i, chunk, std::move(stored->payload));
+    }
+  }
+  assembly.fetch.Start(now_);
+  TryAssemble(request.fragment);
+}
+
+void ReducerThread::TryAssemble(FragmentId fragment) {
+  auto it = assemblies_.find(fragment);
+  if (it == assemblies_.end() || !it->second.fetch.complete()) return;
+  const AssembleRound request = it->second.request;
+  const auto chunks = it->second.fetch.Take();
+  assemblies_.erase(it);
+  const absl::StatusOr<Reducer::Prepared> prepared =
+      Of(fragment).Assemble({.round = request.round,
+                             .attempt = request.attempt,
+                             .version = request.version,
+                             .outer_lr = std::bit_cast<float>(request.outer_lr_bits),
+                             .outer_momentum = std::bit_cast<float>(request.outer_momentum_bits)},
+                            *chunks);
+  if (absl::IsInvalidArgument(prepared.status())) {
+    // A trusted worker made what does not decode: none of them is asked again.
+    for (uint32_t i = 0; i < request.parts.size(); ++i) {
+      if (request.parts[i].reducer.value == 0) continue;
+      SliceReport failed{.round = request.round, .fragment = fragment, .slice = i, .failed = true};
+      options_.post(SliceReportEvent{request.parts[i].reducer, std::move(failed)});
+    }
+    return;
+  }
+  if (!Check(prepared.status())) return;
+  options_.post(PreparedEvent{fragment, request.round, request.attempt, prepared->aggregate,
+                              prepared->state_hash, request.moves});
 }
 
 // ---- checkpoints ----
@@ -348,7 +521,7 @@ absl::StatusOr<StoredChunk> ReducerThread::ReadChunk(const ObjectId& object, uin
   if (object.fragment.value >= reducers_.size()) return absl::NotFoundError("no such fragment");
   if (object.kind == ObjectKind::kState) return ReadStateChunk(object, chunk);
   if (object.kind == ObjectKind::kAggregate)
-    return Of(object.fragment).AggregateChunk(object.version, chunk);
+    return Of(object.fragment).AggregateChunk(object.version, object.first_chunk + chunk);
   return absl::NotFoundError("contributions are not served");
 }
 
@@ -358,6 +531,8 @@ absl::StatusOr<Outgoing::Sizes> ReducerThread::SizesOf(const ObjectId& object) {
   if (object.kind == ObjectKind::kAggregate) {
     ASSIGN_OR_RETURN(std::vector<uint32_t> sizes,
                      Of(object.fragment).AggregateChunkBytes(object.version));
+    if (object.first_chunk >= sizes.size()) return absl::NotFoundError("no such slice");
+    sizes.erase(sizes.begin(), sizes.begin() + object.first_chunk);
     return std::make_shared<const std::vector<uint32_t>>(std::move(sizes));
   }
   const uint64_t elements = Of(object.fragment).parameters().size();

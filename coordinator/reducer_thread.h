@@ -1,6 +1,7 @@
 // The reducer inside the coordinator's process: a thread that owns the Reducer, pulls
 // contributions, serves aggregates and states to workers, and writes checkpoints (all of them need
-// the parameters, so one thread does all of them in order).
+// the parameters, so one thread does all of them in order). In a round that workers reduce, it
+// reduces the slices that no worker takes, and puts the aggregate together from all of them.
 #pragma once
 
 #include <atomic>
@@ -19,18 +20,25 @@
 #include "model/checkpoint.h"
 #include "proto/chunk.h"
 #include "proto/messages.h"
+#include "reducer/parted_fetch.h"
 #include "reducer/reducer.h"
+#include "reducer/slice_host.h"
 #include "sync/fragments.h"
+#include "transport/credit_windows.h"
 #include "transport/frame.h"
+#include "transport/link_table.h"
 #include "transport/transfer.h"
 
 namespace longhaul {
 
 inline constexpr size_t kMaxReducerCommands = 65536;
-inline constexpr uint64_t kUploadWindowBytes =
-    4 * 1024 * 1024;                                  // granted to one contribution at a time
+// Granted to one contribution at a time, at rest; and what all of them together have beyond that,
+// where the way from a worker asks for it.
+inline constexpr uint64_t kUploadWindowBytes = 4 * 1024 * 1024;
+inline constexpr uint64_t kUploadSharedBytes = 128 * 1024 * 1024;
 inline constexpr size_t kMaxDownloads = 4096;         // served at one time; the oldest gives way
 inline constexpr Duration kUploadStall = Seconds(5);  // without a chunk: ask again
+inline constexpr uint32_t kUploadTries = 3;           // without a chunk: of a closed round, lost
 
 class ReducerThread {
  public:
@@ -40,11 +48,13 @@ class ReducerThread {
     std::vector<FragmentLayout> layout;
     uint32_t checkpoints_kept = 2;
     uint64_t first_attempt = 1;              // grows over restarts: names fetch attempts
+    SliceHost::Options slices;               // its callbacks and first attempt are set here
     std::function<void(EventBody)> post;     // to the core's loop
     std::function<void(absl::Status)> fail;  // the process must end
     std::function<void(const std::string& route, const Message&)> send_control;  // any thread
     std::function<bool(const std::string& route, std::vector<Frame>&&)>
-        send_bulk;  // any thread; false: no room
+        send_bulk;                                                 // any thread; false: no room
+    std::function<std::optional<LinkRow>(const WorkerKey&)> link;  // any thread
   };
 
   // One reducer per fragment. `newest`: the checkpoint that is served to joiners.
@@ -57,7 +67,9 @@ class ReducerThread {
   // All of these: any thread; false when the queue is full (whatever was lost is asked for again).
   bool Expect(const ExpectContribution& request, const WorkerKey& user, const std::string& route);
   // The session's connection is new: what it owes is asked for there.
-  bool RouteChanged(SessionId session, const std::string& route);
+  bool RouteChanged(SessionId session, const WorkerKey& key, const std::string& route);
+  bool Slices(const Generation& generation, const ReduceSlices& request);
+  bool Assemble(const AssembleRound& request);
   bool Chunk(const WorkerKey& user, std::vector<Frame>&& frames);
   bool Serve(const std::string& route, const Fetch& fetch);
   bool Room(const std::string& route);
@@ -76,6 +88,8 @@ class ReducerThread {
     uint64_t attempt = 0;
     uint64_t consumed_bytes = 0;  // in this attempt
     uint64_t stated_bytes = 0;    // grant last sent
+    uint64_t window_bytes = kUploadWindowBytes;
+    uint32_t tries = 0;  // attempts that brought nothing
     Timestamp last_chunk;
   };
   struct Download {
@@ -96,9 +110,17 @@ class ReducerThread {
                           const CheckpointState& state);
   absl::Status FindKept();
   void TryReduce(FragmentId fragment);
+  void LoseStalled();
+  void Lose(const ReduceRound& reduce, std::vector<ContributionId> lost);
+  void TellSlices();
+  void DoAssemble(const AssembleRound& request);
+  void TryAssemble(FragmentId fragment);
   Reducer& Of(FragmentId fragment) { return *reducers_.at(fragment.value); }
   void StartAttempt(ContributionId id, Upload& upload);
-  void Grant(const Upload& upload, std::vector<ChunkRun> missing);
+  void Grant(Upload& upload, std::vector<ChunkRun> missing);
+  static bool GrantDue(const Upload& upload);
+  uint64_t WindowFor(const Upload& upload);
+  void MeasureLink(const WorkerKey& user);
   void AfterProgress(FragmentId fragment, ContributionId id,
                      const absl::StatusOr<Reducer::Progress>& progress);
   void Pump(Download& download);
@@ -114,7 +136,16 @@ class ReducerThread {
   uint64_t next_attempt_;
   std::map<ContributionId, Upload> uploads_;     // not complete yet
   std::map<uint64_t, ContributionId> attempts_;  // of uploads_
-  std::map<FragmentId, ReduceRound> reduce_;     // wait for their contributions
+  CreditWindows credit_{kUploadWindowBytes};
+  std::map<FragmentId, ReduceRound> reduce_;  // wait for their contributions
+  std::unique_ptr<SliceHost> slices_;
+  std::map<WorkerKey, std::string> routes_;  // of control connections
+  struct Assembly {
+    AssembleRound request;
+    PartedFetch fetch;
+  };
+  std::map<FragmentId, Assembly> assemblies_;
+  uint64_t transfers_ = 0;
   std::map<std::pair<std::string, ObjectId>, Download> downloads_;
   uint64_t uses_ = 0;
   // Checkpoints that can be served, by folder, with what they hold and where the parameters start

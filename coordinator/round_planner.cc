@@ -33,6 +33,12 @@ double MedianOr(const std::deque<double>& list, double otherwise) {
 
 }  // namespace
 
+RoundPlanner::Options RoundPlanner::OptionsOf(const RunConfig& config) {
+  return {.inner_steps = config.sync.inner_steps,
+          .tokens_per_step = static_cast<double>(SamplesPerStep(config) * kSampleTokens),
+          .rule = {config.round.quorum, config.round.grace}};
+}
+
 void RoundPlanner::OnRecord(const Record& record) {
   std::visit([&](const auto& body) { (*this)(body, record.now); }, record.body);
 }

@@ -38,6 +38,7 @@ class RoundPlanner {
     QuorumRule rule;  // of the run
   };
 
+  static Options OptionsOf(const RunConfig& config);
   explicit RoundPlanner(const Options& options) : options_(options) {}
 
   // Every record, once it is durable.

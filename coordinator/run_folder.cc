@@ -326,8 +326,9 @@ absl::StatusOr<RunStart> StartRun(Storage& storage, const RunStartOptions& optio
       SnapshotsOf(start.checkpoint.state, start.state.generation, options.layout), {}};
   uint64_t steps = 0;
   for (const ObjectInfo& snapshot : found.snapshots) steps += snapshot.id.version.value;
-  if (steps < start.state.snapshot_steps()) {
-    // The newest one is damaged: joiners get this one, and the commits since.
+  if (steps != start.state.snapshot_steps()) {
+    // The newest one is damaged, or was written just before the end and never journaled. Either way
+    // joiners get this one, and the commits since.
     for (const Fragment& f : start.state.fragments) found.oldest_kept.push_back(f.oldest_snapshot);
     RETURN_IF_ERROR(append(Record{start.state.now, std::move(found)}));
   }

@@ -26,6 +26,7 @@ namespace longhaul {
 
 inline constexpr char kCheckpoints[] = "checkpoints";
 inline constexpr char kReducerFolder[] = "reducer";
+inline constexpr char kSliceFolder[] = "reducer/slices";  // that no worker takes
 inline constexpr char kServerKey[] = "keys/server.key";
 inline constexpr char kAdminKey[] = "keys/admin.key";
 // One line for commands on the same machine: "host:port run-id addresses".

@@ -10,6 +10,8 @@
 #include "common/status_macros.h"
 #include "compression/codec.h"
 #include "coordinator/coverage.h"
+#include "coordinator/exchange.h"
+#include "coordinator/human.h"
 #include "proto/codec.h"
 
 namespace longhaul {
@@ -37,10 +39,7 @@ Role RoleOf(const AdmitKey& admit) { return admit.invitation ? Role::kInvitation
 CoordinatorService::CoordinatorService(Options options, Observer observer)
     : options_(std::move(options)),
       observer_(std::move(observer)),
-      planner_(
-          {.inner_steps = options_.config.sync.inner_steps,
-           .tokens_per_step = static_cast<double>(SamplesPerStep(options_.config) * kSampleTokens),
-           .rule = {options_.config.round.quorum, options_.config.round.grace}}) {}
+      planner_(RoundPlanner::OptionsOf(options_.config)) {}
 
 CoordinatorService::~CoordinatorService() {
   events_.Close();
@@ -139,6 +138,18 @@ void CoordinatorService::StartReducers(std::vector<std::unique_ptr<Reducer>> red
   o.layout = options_.layout;
   o.checkpoints_kept = std::max<uint32_t>(2, options_.config.checkpoint.keep);
   o.first_attempt = static_cast<uint64_t>(MonotonicNs());
+  o.slices.storage = &folder_->storage();
+  o.slices.folder = kSliceFolder;
+  for (size_t i = 0; i < options_.layout.size(); ++i) {
+    o.slices.fragments.push_back({options_.layout[i].elements, i < options_.tensors.size()
+                                                                   ? options_.tensors[i]
+                                                                   : std::vector<TensorSpan>()});
+  }
+  const SyncSection& sync = options_.config.sync;
+  o.slices.codec_up = *CodecSpecByName(sync.codec, sync.bits);
+  o.slices.codec_down = *CodecSpecByName(sync.codec_down, BitsDown(options_.config));
+  o.slices.beta_down = static_cast<float>(sync.error_feedback);
+  o.slices.rules = RulesOf(sync);
   o.post = [this](EventBody body) { events_.Push(ShellEvent(std::move(body))); };
   o.fail = [this](absl::Status status) { events_.Push(ShellEvent(Failure{std::move(status)})); };
   o.send_control = [this](const std::string& route, const Message& message) {
@@ -147,6 +158,10 @@ void CoordinatorService::StartReducers(std::vector<std::unique_ptr<Reducer>> red
   o.send_bulk = [this](const std::string& route, std::vector<Frame>&& frames) {
     if (blobs_) blobs_->NoteExchange();
     return server_->Send(route, std::move(frames));
+  };
+  o.link = [this](const WorkerKey& key) -> std::optional<LinkRow> {
+    RouterServer* server = serving_;  // a restarted run begins before it
+    return server ? server->Link(key) : std::nullopt;
   };
   reducer_ = std::make_unique<ReducerThread>(std::move(o), std::move(reducers), newest);
 }
@@ -171,6 +186,7 @@ absl::Status CoordinatorService::StartServer() {
   o.on_message = [this](Inbound&& inbound) { OnMessage(std::move(inbound)); };
   o.on_room = [this](const std::string& route) {
     reducer_->Room(route);
+    relay_.Room(route);
     if (blobs_) blobs_->Room(route);
   };
   key_table_.Add(folder_->admin_keys().public_key, Role::kAdmin);
@@ -180,6 +196,7 @@ absl::Status CoordinatorService::StartServer() {
                                          "; set network.listen to another address:port");
   }
   server_ = std::move(*server);
+  serving_ = server_.get();
   // Who administers it does so on this machine.
   std::string endpoint = ReachableAddresses(server_->address()).back() + " " + run_id_;
   for (const std::string& address : JoinAddresses()) endpoint += " " + address;
@@ -189,6 +206,7 @@ absl::Status CoordinatorService::StartServer() {
 // On the socket thread: chunks go to the reducer, everything else to the loop. What does not fit is
 // dropped; its sender says it again.
 void CoordinatorService::OnMessage(Inbound&& inbound) {
+  if (relay_.Take(inbound)) return;
   if (inbound.frames.size() == 2 && inbound.role == Role::kWorker) {
     reducer_->Chunk(inbound.user, std::move(inbound.frames));
   } else if (inbound.frames.size() == 1) {
@@ -209,7 +227,10 @@ absl::StatusOr<CoordinatorService::Outcome> CoordinatorService::Run(const std::a
     next_tick = Now() + kTickEvery;
     Step(TickEvent{});
     CheckSilence();
-    if (std::exchange(plan_due_, false)) PlanRounds();
+    if (std::exchange(plan_due_, false)) {
+      PlanRounds();
+      MeasureLinks();
+    }
     reducer_->Tick(Now());
     PublishStatus();
     if (over_ && (peers_.empty() || Now() - over_since_ > kFarewell)) break;
@@ -312,7 +333,7 @@ void CoordinatorService::HandleSession(const Inbound& inbound, const Envelope& e
   peer.last_heard = Now();
   if (peer.route != inbound.route) {  // after a restart its Hello may have been lost
     peer.route = inbound.route;
-    reducer_->RouteChanged(session, inbound.route);
+    reducer_->RouteChanged(session, inbound.user, inbound.route);
   }
   if (const auto* heartbeat = std::get_if<Heartbeat>(&envelope.body)) {
     HandleHeartbeat(session, *heartbeat);
@@ -322,6 +343,10 @@ void CoordinatorService::HandleSession(const Inbound& inbound, const Envelope& e
     Step(ContributionEvent{session, *ready});
   } else if (const auto* done = std::get_if<RequestDone>(&envelope.body)) {
     Step(RequestDoneEvent{session, *done});
+  } else if (const auto* report = std::get_if<SliceReport>(&envelope.body)) {
+    Step(SliceReportEvent{session, *report});
+  } else if (const auto* held = std::get_if<AggregateHeld>(&envelope.body)) {
+    Step(AggregateHeldEvent{session, held->object});
   } else if (const auto* leave = std::get_if<Leave>(&envelope.body)) {
     Step(LeaveEvent{session, leave->hand_in});
   }
@@ -369,6 +394,7 @@ void CoordinatorService::Step(EventBody body) {
     if (!stored.ok()) LogWarning("no snapshot: " + std::string(stored.message()));
   }
   for (const Record& record : effects.records) OnRecord(record);
+  if (!effects.records.empty()) TellRelay();
   for (const Ignored& ignored : effects.ignored) {
     metrics_.Ignored();
     LogDebug("a message of session " + std::to_string(ignored.session.value) +
@@ -382,7 +408,7 @@ void CoordinatorService::Step(EventBody body) {
       peers_[session].route = route;
       peers_[session].name = core_->state().sessions.at(session).name;
       peers_[session].last_heard = Now();
-      reducer_->RouteChanged(session, route);
+      reducer_->RouteChanged(session, core_->state().sessions.at(session).key, route);
     }
     if (const auto* refused = std::get_if<Refused>(&reply.message)) metrics_.Refused(refused->code);
     Message message = reply.message;
@@ -397,6 +423,15 @@ void CoordinatorService::Step(EventBody body) {
       failure_ = absl::ResourceExhaustedError("the reducer does not keep up with its commands");
   }
   for (SessionId session : effects.notify) SendAssignment(session);
+}
+
+void CoordinatorService::TellRelay() {
+  if (options_.config.reduce.placement != "workers") return;
+  std::set<WorkerKey> keys;
+  for (const auto& [id, session] : core_->state().sessions) {
+    if (!session.peer_address.empty()) keys.insert(session.key);
+  }
+  relay_.SetReducers(std::move(keys));
 }
 
 void CoordinatorService::SendAssignment(SessionId session) {
@@ -430,6 +465,9 @@ bool CoordinatorService::Do(const Request& request) {
   if (const auto* r = std::get_if<ReduceRound>(&request)) return reducer_->Reduce(*r);
   if (const auto* r = std::get_if<InstallRound>(&request)) return reducer_->Install(*r);
   if (const auto* r = std::get_if<StoreCheckpoint>(&request)) return DoCheckpoint(*r);
+  if (const auto* r = std::get_if<ReduceSlices>(&request))
+    return reducer_->Slices(core_->state().generation, *r);
+  if (const auto* r = std::get_if<AssembleRound>(&request)) return reducer_->Assemble(*r);
   if (const auto* r = std::get_if<AdmitKey>(&request)) key_table_.Add(r->key, RoleOf(*r));
   if (const auto* r = std::get_if<ExpelKey>(&request)) key_table_.Remove(r->key);
   if (const auto* r = std::get_if<ShutDown>(&request)) {
@@ -507,8 +545,14 @@ void CoordinatorService::OnRecord(const Record& record) {
               std::holds_alternative<SessionEnded>(record.body);
   if (const auto* r = std::get_if<RoundOpened>(&record.body)) {
     rounds_[r->fragment] = {record.now, std::nullopt, r->members.size()};
+    TellPlacement(r->fragment);
   } else if (const auto* r = std::get_if<RoundCommitted>(&record.body)) {
     OnCommitted(r->commit);
+  } else if (const auto* r = std::get_if<SlicesMoved>(&record.body)) {
+    LogWarning(DescribeMoves(core_->state(), *r, [this](SessionId id) {
+      const auto peer = peers_.find(id);
+      return peer == peers_.end() ? std::string("?") : peer->second.name;
+    }));
   } else if (std::holds_alternative<RoundAborted>(record.body)) {
     metrics_.RoundAborted();
     LogWarning(DescribeRecord(record));
@@ -540,6 +584,54 @@ void CoordinatorService::OnRecord(const Record& record) {
     validation_loss_ = new_validation_loss_ = r->loss;
     if (observer_.on_evaluation) observer_.on_evaluation(core_->state().outer_steps(), r->loss);
   }
+}
+
+// Said once, and again when it is others.
+void CoordinatorService::TellPlacement(FragmentId fragment) {
+  const State& state = core_->state();
+  const std::optional<Round>& round = state.fragment(fragment).round;
+  if (!round) return;
+  predicted_seconds_ = ExchangeSeconds(state, options_.config, fragment, round->slices);
+  const bool nobody = round->slices.empty() && options_.config.reduce.placement == "workers";
+  const std::string text =
+      DescribeSlices(state, round->slices) + (nobody ? ": no trusted worker offers to" : "");
+  if (std::exchange(placement_[fragment], text) == text) return;
+  LogInfo("fragment " + std::to_string(fragment.value) + " is reduced by " + text +
+          PredictedTime());
+}
+
+std::string CoordinatorService::PredictedTime() const {
+  if (!predicted_seconds_) return "";
+  return ", at least " + HumanDuration(Duration(static_cast<int64_t>(*predicted_seconds_ * 1e9))) +
+         " a round";
+}
+
+std::string CoordinatorService::ReducedBy() const {
+  std::vector<PeerLink> links;
+  for (const auto& [id, peer] : peers_)
+    links.insert(links.end(), peer.heartbeat.links.begin(), peer.heartbeat.links.end());
+  return DescribeReducers(placement_, links) + PredictedTime();
+}
+
+// Up: what a worker's own kernel says. Down: what arrives there from us, or from another worker.
+void CoordinatorService::MeasureLinks() {
+  if (options_.config.reduce.placement != "workers" || !server_) return;
+  std::map<WorkerKey, uint64_t> down;
+  for (const auto& [id, peer] : peers_) {
+    for (const PeerLink& link : peer.heartbeat.links)
+      down[link.key] = std::max(down[link.key], link.bytes_per_s);
+  }
+  std::vector<LinkRates> measured;
+  for (const auto& [id, session] : core_->state().sessions) {
+    const auto peer = peers_.find(id);
+    const auto stats = server_->Stats(relay_.RouteOf(session.key));
+    if (peer == peers_.end()) continue;
+    const uint64_t from_us = stats ? stats->delivery_rate_bytes_per_s : 0;
+    measured.push_back(
+        {id, peer->second.heartbeat.up_bytes_per_s, std::max(from_us, down[session.key])});
+  }
+  LinksEvent event{ChangedLinks(core_->state(), options_.config, measured)};
+  if (!event.links.empty()) Step(std::move(event));
 }
 
 // P1 from what has been measured; the core takes the steps over with the next round.
@@ -646,6 +738,7 @@ void CoordinatorService::PublishStatus() {
   status.phase = PhaseName(state.phase);
   status.reason = state.reason.empty() ? core_->WaitingFor() : state.reason;
   if (!state.degraded.empty()) status.reason = "degraded: " + state.degraded;
+  status.reduced_by = ReducedBy();
   status.elapsed = Now() - epoch_;
   status.last_round = last_report_;
   status.rounds = options_.config.run.rounds * state.fragments.size();

@@ -20,6 +20,7 @@
 #include "coordinator/http_metrics.h"
 #include "coordinator/http_status.h"
 #include "coordinator/reducer_thread.h"
+#include "coordinator/relay.h"
 #include "coordinator/report.h"
 #include "coordinator/round_planner.h"
 #include "coordinator/run_folder.h"
@@ -112,6 +113,11 @@ class CoordinatorService {
   WorkerRow RowOf(const Session& session, const Peer& peer) const;
   void OnRecord(const Record& record);
   void OnCommitted(const CommitView& commit);
+  void TellRelay();
+  void TellPlacement(FragmentId fragment);
+  std::string PredictedTime() const;
+  void MeasureLinks();
+  std::string ReducedBy() const;
   void PlanRounds();
   void SendTo(const std::string& route, const Message& message, SessionId session = {});
   void SendAssignment(SessionId session);
@@ -134,6 +140,11 @@ class CoordinatorService {
   BoundedQueue<ShellEvent> events_{kMaxShellEvents};
   std::unique_ptr<BlobServer> blobs_;  // with a manifest only
   std::unique_ptr<ReducerThread> reducer_;
+  Relay relay_{[this](const std::string& route, std::vector<Frame>&& frames) {
+    RouterServer* server = serving_;  // the first messages come before Start has returned
+    return server && server->Send(route, std::move(frames));
+  }};
+  std::atomic<RouterServer*> serving_{nullptr};
   std::unique_ptr<RouterServer> server_;
   StatusBoard board_;
   Metrics metrics_;
@@ -143,7 +154,7 @@ class CoordinatorService {
   Timestamp epoch_;  // the core's time when this process's clock read zero_ns_
   int64_t zero_ns_ = 0;
   std::map<SessionId, Peer> peers_;
-  std::vector<SessionId> late_;  // as the core knows it
+  std::vector<SessionId> late_;              // as the core knows it
   std::map<uint64_t, std::string> replies_;  // of the step in hand: token -> route
   std::optional<absl::Status> failure_;
   std::optional<ShutDown> over_;
@@ -157,6 +168,8 @@ class CoordinatorService {
     uint64_t members = 0;
   };
   std::map<FragmentId, RoundTimes> rounds_;
+  std::map<FragmentId, std::string> placement_;  // as it was said last
+  std::optional<double> predicted_seconds_;      // of the newest round
   std::optional<double> first_loss_;
   double last_loss_ = 0;
   std::optional<double> first_validation_;

@@ -33,6 +33,10 @@ wire::Assignment* Slot(wire::Envelope* e, const Assignment&) { return e->mutable
 wire::AdminInvite* Slot(wire::Envelope* e, const AdminInvite&) { return e->mutable_admin_invite(); }
 wire::AdminRevoke* Slot(wire::Envelope* e, const AdminRevoke&) { return e->mutable_admin_revoke(); }
 wire::AdminDone* Slot(wire::Envelope* e, const AdminDone&) { return e->mutable_admin_done(); }
+wire::SliceReport* Slot(wire::Envelope* e, const SliceReport&) { return e->mutable_slice_report(); }
+wire::AggregateHeld* Slot(wire::Envelope* e, const AggregateHeld&) {
+  return e->mutable_aggregate_held();
+}
 
 template <class Struct, class WireMessage>
 absl::Status BodyFromProto(const WireMessage& in, Message* out) {
@@ -75,6 +79,10 @@ absl::Status BodyFromProto(const wire::Envelope& in, Message* out) {
       return BodyFromProto<AdminRevoke>(in.admin_revoke(), out);
     case wire::Envelope::kAdminDone:
       return BodyFromProto<AdminDone>(in.admin_done(), out);
+    case wire::Envelope::kSliceReport:
+      return BodyFromProto<SliceReport>(in.slice_report(), out);
+    case wire::Envelope::kAggregateHeld:
+      return BodyFromProto<AggregateHeld>(in.aggregate_held(), out);
     case wire::Envelope::BODY_NOT_SET:
       break;
   }
@@ -84,10 +92,14 @@ absl::Status BodyFromProto(const wire::Envelope& in, Message* out) {
 // The same list limits as on receipt: never send what the other side must refuse.
 bool WithinListLimits(const Message& body) {
   if (const auto* m = std::get_if<Heartbeat>(&body)) {
-    return m->fragments.size() <= kMaxFragmentsPerMessage;
+    return m->fragments.size() <= kMaxFragmentsPerMessage && m->links.size() <= kMaxPeers;
   }
   if (const auto* m = std::get_if<ContributionReady>(&body)) {
-    return m->leases.size() <= kMaxLeasesPerMessage;
+    return m->leases.size() <= kMaxLeasesPerMessage && m->slices.size() <= kMaxSlices;
+  }
+  if (const auto* m = std::get_if<SliceReport>(&body)) {
+    return m->held.size() <= kMaxReduceMembers && m->lost.size() <= kMaxReduceMembers &&
+           m->refused.size() <= kMaxReduceMembers;
   }
   if (const auto* m = std::get_if<Fetch>(&body)) return m->missing.size() <= kMaxMissingRuns;
   const auto* m = std::get_if<Assignment>(&body);
@@ -97,7 +109,9 @@ bool WithinListLimits(const Message& body) {
          m->commits.size() <= kMaxCommitsPerMessage &&
          m->rounds.size() <= kMaxFragmentsPerMessage &&
          m->outcomes.size() <= kMaxFragmentsPerMessage &&
-         m->leases.size() <= kMaxLeasesPerMessage && m->requests.size() <= kMaxRequestsPerMessage;
+         m->leases.size() <= kMaxLeasesPerMessage && m->requests.size() <= kMaxRequestsPerMessage &&
+         m->peers.size() <= kMaxPeers && m->orders.size() <= kMaxOrders &&
+         m->aggregates.size() <= kMaxFragmentsPerMessage;
 }
 
 bool Parse(ByteSpan bytes, wire::Envelope* out) {

@@ -23,11 +23,93 @@ static void ToProto(const RoundView& in, wire::RoundView* out) {
   out->set_fragment(in.fragment.value);
   out->set_base(in.base.value);
   out->set_own_steps(in.own_steps);
+  for (uint32_t chunks : in.slices) out->add_slices(chunks);
 }
 
 static absl::Status FromProto(const wire::RoundView& in, RoundView* out) {
-  *out = {{in.round()}, {in.fragment()}, {in.base()}, in.own_steps()};
+  if (in.slices_size() > static_cast<int>(kMaxSlices))
+    return absl::InvalidArgumentError("more list entries than allowed");
+  *out = {{in.round()},
+          {in.fragment()},
+          {in.base()},
+          in.own_steps(),
+          {in.slices().begin(), in.slices().end()}};
   return absl::OkStatus();
+}
+
+static void ToProto(const PeerView& in, wire::PeerView* out) {
+  out->set_session(in.session.value);
+  out->set_key(BytesOf(in.key.bytes));
+  out->set_address(in.address);
+}
+
+static absl::Status FromProto(const wire::PeerView& in, PeerView* out) {
+  out->session = {in.session()};
+  out->address = in.address();
+  return FixedFromBytes(in.key(), &out->key.bytes);
+}
+
+static void ToProto(const SliceContribution& in, wire::SliceContribution* out) {
+  ToProto(in.id, out->mutable_id());
+  out->set_bytes(in.bytes);
+  out->set_root(BytesOf(in.root));
+  out->set_weight(in.weight);
+}
+
+static absl::Status FromProto(const wire::SliceContribution& in, SliceContribution* out) {
+  RETURN_IF_ERROR(FromProto(in.id(), &out->id));
+  out->bytes = in.bytes();
+  out->weight = in.weight();
+  return FixedFromBytes(in.root(), &out->root);
+}
+
+static void ToProto(const SliceOrder& in, wire::SliceOrder* out) {
+  out->set_round(in.round.value);
+  out->set_fragment(in.fragment.value);
+  out->set_base(in.base.value);
+  out->set_slice(in.slice);
+  out->set_first_chunk(in.first_chunk);
+  out->set_chunks(in.chunks);
+  out->set_continues(in.continues);
+  ListToProto(in.contributions, out->mutable_contributions());
+  out->set_attempt(in.attempt);
+  ListToProto(in.included, out->mutable_included());
+  out->set_divisor(in.divisor);
+}
+
+static absl::Status FromProto(const wire::SliceOrder& in, SliceOrder* out) {
+  out->round = {in.round()};
+  out->fragment = {in.fragment()};
+  out->base = {in.base()};
+  out->slice = in.slice();
+  out->first_chunk = in.first_chunk();
+  out->chunks = in.chunks();
+  out->continues = in.continues();
+  RETURN_IF_ERROR(ListFromProto(in.contributions(), kMaxReduceMembers, &out->contributions));
+  out->attempt = in.attempt();
+  RETURN_IF_ERROR(ListFromProto(in.included(), kMaxReduceMembers, &out->included));
+  out->divisor = in.divisor();
+  return absl::OkStatus();
+}
+
+static void ToProto(const SliceSource& in, wire::SliceSource* out) {
+  ToProto(in.part, out->mutable_part());
+  out->set_reducer(BytesOf(in.reducer.bytes));
+}
+
+static absl::Status FromProto(const wire::SliceSource& in, SliceSource* out) {
+  RETURN_IF_ERROR(FromProto(in.part(), &out->part));
+  return FixedFromBytes(in.reducer(), &out->reducer.bytes);
+}
+
+static void ToProto(const AggregateView& in, wire::AggregateView* out) {
+  ToProto(in.object, out->mutable_object());
+  ListToProto(in.slices, out->mutable_slices());
+}
+
+static absl::Status FromProto(const wire::AggregateView& in, AggregateView* out) {
+  RETURN_IF_ERROR(FromProto(in.object(), &out->object));
+  return ListFromProto(in.slices(), kMaxSlices, &out->slices);
 }
 
 static void ToProto(const CommitView& in, wire::CommitView* out) {
@@ -133,6 +215,9 @@ void ToProto(const Assignment& in, wire::Assignment* out) {
   ListToProto(in.outcomes, out->mutable_outcomes());
   ListToProto(in.leases, out->mutable_leases());
   ListToProto(in.requests, out->mutable_requests());
+  ListToProto(in.peers, out->mutable_peers());
+  ListToProto(in.orders, out->mutable_orders());
+  ListToProto(in.aggregates, out->mutable_aggregates());
 }
 
 absl::Status FromProto(const wire::Assignment& in, Assignment* out) {
@@ -144,7 +229,10 @@ absl::Status FromProto(const wire::Assignment& in, Assignment* out) {
   RETURN_IF_ERROR(ListFromProto(in.rounds(), kMaxFragmentsPerMessage, &out->rounds));
   RETURN_IF_ERROR(ListFromProto(in.outcomes(), kMaxFragmentsPerMessage, &out->outcomes));
   RETURN_IF_ERROR(ListFromProto(in.leases(), kMaxLeasesPerMessage, &out->leases));
-  return ListFromProto(in.requests(), kMaxRequestsPerMessage, &out->requests);
+  RETURN_IF_ERROR(ListFromProto(in.requests(), kMaxRequestsPerMessage, &out->requests));
+  RETURN_IF_ERROR(ListFromProto(in.peers(), kMaxPeers, &out->peers));
+  RETURN_IF_ERROR(ListFromProto(in.orders(), kMaxOrders, &out->orders));
+  return ListFromProto(in.aggregates(), kMaxFragmentsPerMessage, &out->aggregates);
 }
 
 }  // namespace longhaul

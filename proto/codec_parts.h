@@ -28,6 +28,8 @@ void ToProto(const Assignment& in, wire::Assignment* out);
 void ToProto(const AdminInvite& in, wire::AdminInvite* out);
 void ToProto(const AdminRevoke& in, wire::AdminRevoke* out);
 void ToProto(const AdminDone& in, wire::AdminDone* out);
+void ToProto(const SliceReport& in, wire::SliceReport* out);
+void ToProto(const AggregateHeld& in, wire::AggregateHeld* out);
 
 absl::Status FromProto(const wire::Enroll& in, Enroll* out);
 absl::Status FromProto(const wire::Hello& in, Hello* out);
@@ -46,6 +48,8 @@ absl::Status FromProto(const wire::Assignment& in, Assignment* out);
 absl::Status FromProto(const wire::AdminInvite& in, AdminInvite* out);
 absl::Status FromProto(const wire::AdminRevoke& in, AdminRevoke* out);
 absl::Status FromProto(const wire::AdminDone& in, AdminDone* out);
+absl::Status FromProto(const wire::SliceReport& in, SliceReport* out);
+absl::Status FromProto(const wire::AggregateHeld& in, AggregateHeld* out);
 
 // The parts that several messages share (codec_shared.cc).
 void ToProto(const Generation& in, wire::Generation* out);
@@ -55,6 +59,7 @@ void ToProto(const ObjectId& in, wire::ObjectId* out);
 void ToProto(const ObjectInfo& in, wire::ObjectInfo* out);
 void ToProto(const LeaseRange& in, wire::LeaseRange* out);
 void ToProto(const FragmentState& in, wire::FragmentState* out);
+void ToProto(const SlicePart& in, wire::SlicePart* out);
 absl::Status FromProto(const wire::Generation& in, Generation* out);
 absl::Status FromProto(const wire::ProcessId& in, ProcessId* out);
 absl::Status FromProto(const wire::ContributionId& in, ContributionId* out);
@@ -62,6 +67,7 @@ absl::Status FromProto(const wire::ObjectId& in, ObjectId* out);
 absl::Status FromProto(const wire::ObjectInfo& in, ObjectInfo* out);
 absl::Status FromProto(const wire::LeaseRange& in, LeaseRange* out);
 absl::Status FromProto(const wire::FragmentState& in, FragmentState* out);
+absl::Status FromProto(const wire::SlicePart& in, SlicePart* out);
 
 // A text that stands for a fixed number of bytes.
 template <size_t N>

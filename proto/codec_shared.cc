@@ -41,6 +41,7 @@ void ToProto(const ObjectId& in, wire::ObjectId* out) {
   out->set_fragment(in.fragment.value);
   out->set_version(in.version.value);
   ToProto(in.contribution, out->mutable_contribution());
+  out->set_first_chunk(in.first_chunk);
 }
 
 absl::Status FromProto(const wire::ObjectId& in, ObjectId* out) {
@@ -48,6 +49,7 @@ absl::Status FromProto(const wire::ObjectId& in, ObjectId* out) {
   RETURN_IF_ERROR(FromProto(in.generation(), &out->generation));
   out->fragment = {in.fragment()};
   out->version = {in.version()};
+  out->first_chunk = in.first_chunk();
   return FromProto(in.contribution(), &out->contribution);
 }
 
@@ -86,6 +88,18 @@ absl::Status FromProto(const wire::FragmentState& in, FragmentState* out) {
   out->fragment = {in.fragment()};
   out->version = {in.version()};
   return FixedFromBytes(in.state_hash(), &out->state_hash);
+}
+
+void ToProto(const SlicePart& in, wire::SlicePart* out) {
+  out->set_chunks(in.chunks);
+  out->set_bytes(in.bytes);
+  out->set_root(BytesOf(in.root));
+}
+
+absl::Status FromProto(const wire::SlicePart& in, SlicePart* out) {
+  out->chunks = in.chunks();
+  out->bytes = in.bytes();
+  return FixedFromBytes(in.root(), &out->root);
 }
 
 }  // namespace longhaul

@@ -34,6 +34,7 @@ void ToProto(const Hello& in, wire::Hello* out) {
   out->set_data_origin(in.data_origin);
   ToProto(in.saved_generation, out->mutable_saved_generation());
   ListToProto(in.saved_included, out->mutable_saved_included());
+  out->set_peer_address(in.peer_address);
 }
 
 absl::Status FromProto(const wire::Hello& in, Hello* out) {
@@ -46,7 +47,20 @@ absl::Status FromProto(const wire::Hello& in, Hello* out) {
   RETURN_IF_ERROR(FixedFromBytes(in.data_identity(), &out->data_identity));
   out->data_origin = in.data_origin();
   RETURN_IF_ERROR(FromProto(in.saved_generation(), &out->saved_generation));
+  out->peer_address = in.peer_address();
   return ListFromProto(in.saved_included(), kMaxFragmentsPerMessage, &out->saved_included);
+}
+
+static void ToProto(const PeerLink& in, wire::PeerLink* out) {
+  out->set_key(BytesOf(in.key.bytes));
+  out->set_direct(in.direct);
+  out->set_bytes_per_s(in.bytes_per_s);
+}
+
+static absl::Status FromProto(const wire::PeerLink& in, PeerLink* out) {
+  out->direct = in.direct();
+  out->bytes_per_s = in.bytes_per_s();
+  return FixedFromBytes(in.key(), &out->key.bytes);
 }
 
 void ToProto(const Heartbeat& in, wire::Heartbeat* out) {
@@ -57,6 +71,8 @@ void ToProto(const Heartbeat& in, wire::Heartbeat* out) {
   out->set_loss(in.loss);
   out->set_bytes_sent(in.bytes_sent);
   out->set_bytes_received(in.bytes_received);
+  out->set_up_bytes_per_s(in.up_bytes_per_s);
+  ListToProto(in.links, out->mutable_links());
 }
 
 absl::Status FromProto(const wire::Heartbeat& in, Heartbeat* out) {
@@ -67,7 +83,8 @@ absl::Status FromProto(const wire::Heartbeat& in, Heartbeat* out) {
   out->loss = in.loss();
   out->bytes_sent = in.bytes_sent();
   out->bytes_received = in.bytes_received();
-  return absl::OkStatus();
+  out->up_bytes_per_s = in.up_bytes_per_s();
+  return ListFromProto(in.links(), kMaxPeers, &out->links);
 }
 
 void ToProto(const ContributionReady& in, wire::ContributionReady* out) {
@@ -77,6 +94,7 @@ void ToProto(const ContributionReady& in, wire::ContributionReady* out) {
   ListToProto(in.leases, out->mutable_leases());
   out->set_steps(in.steps);
   out->set_loss(in.loss);
+  ListToProto(in.slices, out->mutable_slices());
 }
 
 absl::Status FromProto(const wire::ContributionReady& in, ContributionReady* out) {
@@ -86,7 +104,42 @@ absl::Status FromProto(const wire::ContributionReady& in, ContributionReady* out
   RETURN_IF_ERROR(ListFromProto(in.leases(), kMaxLeasesPerMessage, &out->leases));
   out->steps = in.steps();
   out->loss = in.loss();
+  return ListFromProto(in.slices(), kMaxSlices, &out->slices);
+}
+
+void ToProto(const SliceReport& in, wire::SliceReport* out) {
+  out->set_round(in.round.value);
+  out->set_fragment(in.fragment.value);
+  out->set_slice(in.slice);
+  ListToProto(in.held, out->mutable_held());
+  ListToProto(in.lost, out->mutable_lost());
+  ListToProto(in.refused, out->mutable_refused());
+  out->set_reason(in.reason);
+  out->set_attempt(in.attempt);
+  if (in.attempt != 0) ToProto(in.aggregate, out->mutable_aggregate());
+  out->set_failed(in.failed);
+}
+
+absl::Status FromProto(const wire::SliceReport& in, SliceReport* out) {
+  out->round = {in.round()};
+  out->fragment = {in.fragment()};
+  out->slice = in.slice();
+  RETURN_IF_ERROR(ListFromProto(in.held(), kMaxReduceMembers, &out->held));
+  RETURN_IF_ERROR(ListFromProto(in.lost(), kMaxReduceMembers, &out->lost));
+  RETURN_IF_ERROR(ListFromProto(in.refused(), kMaxReduceMembers, &out->refused));
+  out->reason = in.reason();
+  out->attempt = in.attempt();
+  if (in.attempt() != 0) RETURN_IF_ERROR(FromProto(in.aggregate(), &out->aggregate));
+  out->failed = in.failed();
   return absl::OkStatus();
+}
+
+void ToProto(const AggregateHeld& in, wire::AggregateHeld* out) {
+  ToProto(in.object, out->mutable_object());
+}
+
+absl::Status FromProto(const wire::AggregateHeld& in, AggregateHeld* out) {
+  return FromProto(in.object(), &out->object);
 }
 
 void ToProto(const RequestDone& in, wire::RequestDone* out) {

@@ -26,6 +26,10 @@ inline constexpr uint32_t kMaxRequestsPerMessage = 8;
 inline constexpr uint32_t kMaxMissingRuns = 256;
 inline constexpr uint32_t kMaxBlobPartBytes = 1024 * 1024;
 inline constexpr uint32_t kMaxFragmentsPerMessage = 256;  // every list with one entry per fragment
+inline constexpr uint32_t kMaxSlices = 64;                // of one fragment
+inline constexpr uint32_t kMaxReduceMembers = 128;        // of a round that workers reduce
+inline constexpr uint32_t kMaxPeers = 256;
+inline constexpr uint32_t kMaxOrders = 64;
 
 // A large object that travels in chunks, named fully. Parts of blobs (FetchBlob) have no ObjectId.
 enum class ObjectKind : uint8_t { kContribution = 1, kAggregate = 2, kState = 3, kBlob = 4 };
@@ -35,6 +39,8 @@ struct ObjectId {
   FragmentId fragment;
   Version version;  // contribution: base; aggregate: the version it leads to; state: its version
   ContributionId contribution;  // contributions only
+  // The part of it that begins at this chunk of the fragment; how long it is, ObjectInfo says.
+  uint32_t first_chunk = 0;
   auto operator<=>(const ObjectId&) const = default;
 };
 struct ObjectInfo {
@@ -43,6 +49,14 @@ struct ObjectInfo {
   uint64_t bytes = 0;  // payload bytes of all chunks
   Digest root{};       // RootDigest over the chunk payloads
   auto operator<=>(const ObjectInfo&) const = default;
+};
+
+// One slice of an object: what one reducer handles of it.
+struct SlicePart {
+  uint32_t chunks = 0;
+  uint64_t bytes = 0;
+  Digest root{};  // over the slice's chunks
+  auto operator<=>(const SlicePart&) const = default;
 };
 
 // Sample positions [from, to) held under a fence.
@@ -80,6 +94,8 @@ struct Hello {
   // these contributions, one per fragment (session 0: none was included). Empty: no snapshot.
   Generation saved_generation;
   std::vector<ContributionId> saved_included;
+  // host:port where other workers may reach this one; not empty: it offers to reduce.
+  std::string peer_address;
   auto operator<=>(const Hello&) const = default;
 };
 
@@ -90,6 +106,14 @@ struct FragmentState {
   auto operator<=>(const FragmentState&) const = default;
 };
 
+// How a worker reaches a reducer.
+struct PeerLink {
+  WorkerKey key;
+  bool direct = false;       // no: through the coordinator's port
+  uint64_t bytes_per_s = 0;  // what it carries, as the kernel measures; 0: not known
+  auto operator<=>(const PeerLink&) const = default;
+};
+
 struct Heartbeat {
   std::vector<FragmentState> fragments;  // empty until a state has been loaded
   uint64_t steps = 0;                    // inner steps since this process started
@@ -98,6 +122,8 @@ struct Heartbeat {
   double loss = 0;                       // mean of the latest steps
   uint64_t bytes_sent = 0;               // socket bytes of this process
   uint64_t bytes_received = 0;
+  uint64_t up_bytes_per_s = 0;  // what its busiest connection carries, as the kernel measures; 0: ?
+  std::vector<PeerLink> links;  // to the reducers that it was told of
   auto operator<=>(const Heartbeat&) const = default;
 };
 
@@ -107,8 +133,30 @@ struct ContributionReady {
   Digest base_hash{};  // state hash of the base version
   std::vector<LeaseRange> leases;
   uint64_t steps = 0;
-  double loss = 0;  // mean training loss over these steps
+  double loss = 0;                // mean training loss over these steps
+  std::vector<SlicePart> slices;  // as RoundView cuts it; empty: it is not cut
   auto operator<=>(const ContributionReady&) const = default;
+};
+
+// A reducer of a slice states what it has of it; repeated with every heartbeat while ordered.
+struct SliceReport {
+  RoundId round;
+  FragmentId fragment;
+  uint32_t slice = 0;
+  std::vector<ContributionId> held;     // complete
+  std::vector<ContributionId> lost;     // cannot be had: the sender is gone, or it is damaged here
+  std::vector<ContributionId> refused;  // content that cannot be
+  std::string reason;                   // of the refusals
+  uint32_t attempt = 0;                 // that `aggregate` is of; 0: none is ready
+  ObjectInfo aggregate;                 // the slice of it
+  bool failed = false;                  // it cannot reduce this slice
+  auto operator<=>(const SliceReport&) const = default;
+};
+
+// This worker holds all of an aggregate that is not committed yet; repeated until it is.
+struct AggregateHeld {
+  ObjectInfo object;
+  auto operator<=>(const AggregateHeld&) const = default;
 };
 
 struct RequestDone {
@@ -235,6 +283,7 @@ struct RoundView {
   Version base;
   uint64_t own_steps =
       0;  // send a contribution when this many steps have been made since the last send
+  std::vector<uint32_t> slices;  // chunks of each, in order; empty: it is not cut
   auto operator<=>(const RoundView&) const = default;
 };
 
@@ -271,6 +320,50 @@ struct WorkRequest {
   auto operator<=>(const WorkRequest&) const = default;
 };
 
+// A live session that takes part in reducing: as a reducer, or as one that a reducer deals with.
+struct PeerView {
+  SessionId session;
+  WorkerKey key;
+  std::string address;  // of a reducer; "": only to be let in
+  auto operator<=>(const PeerView&) const = default;
+};
+
+struct SliceContribution {
+  ContributionId id;
+  uint64_t bytes = 0;  // of the slice
+  Digest root{};
+  uint32_t weight = 0;
+  auto operator<=>(const SliceContribution&) const = default;
+};
+
+// What the reducer of a slice shall do now. Replaces every earlier one.
+struct SliceOrder {
+  RoundId round;
+  FragmentId fragment;
+  Version base;
+  uint32_t slice = 0;
+  uint32_t first_chunk = 0;
+  uint32_t chunks = 0;
+  bool continues = false;  // it has the residual that belongs to `base`; no: from zero
+  std::vector<SliceContribution> contributions;
+  uint32_t attempt = 0;                  // 0: collecting; otherwise add up these:
+  std::vector<ContributionId> included;  // ascending
+  uint64_t divisor = 0;                  // sum of their weights
+  auto operator<=>(const SliceOrder&) const = default;
+};
+
+// An aggregate that reducers serve, committed or about to be.
+struct SliceSource {
+  SlicePart part;
+  WorkerKey reducer;  // zero: the coordinator
+  auto operator<=>(const SliceSource&) const = default;
+};
+struct AggregateView {
+  ObjectInfo object;
+  std::vector<SliceSource> slices;  // in order
+  auto operator<=>(const AggregateView&) const = default;
+};
+
 enum class Phase : uint8_t { kWaiting = 1, kRunning = 2, kFinished = 3, kStopped = 4, kLeft = 5 };
 
 // All that one session should know now. Replaces every earlier one (Envelope.sequence orders them).
@@ -285,12 +378,17 @@ struct Assignment {
   std::vector<OutcomeView> outcomes;
   std::vector<LeaseRange> leases;  // every range this session holds now, in order of position
   std::vector<WorkRequest> requests;
+  // Only in a run that workers reduce: whom to know, what to reduce, where aggregates are.
+  std::vector<PeerView> peers;
+  std::vector<SliceOrder> orders;
+  std::vector<AggregateView> aggregates;
   auto operator<=>(const Assignment&) const = default;
 };
 
-using Message = std::variant<Enroll, Hello, Heartbeat, ContributionReady, RequestDone, Leave, Fetch,
-                             FetchRefused, Refused, Enrolled, Welcome, Assignment, AdminInvite,
-                             AdminRevoke, AdminDone, FetchBlob, BlobRefused>;
+using Message =
+    std::variant<Enroll, Hello, Heartbeat, ContributionReady, RequestDone, Leave, Fetch,
+                 FetchRefused, Refused, Enrolled, Welcome, Assignment, AdminInvite, AdminRevoke,
+                 AdminDone, FetchBlob, BlobRefused, SliceReport, AggregateHeld>;
 
 struct Envelope {
   uint32_t protocol_version = kProtocolVersion;

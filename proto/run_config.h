@@ -121,6 +121,18 @@ struct RoundSection {
   auto operator<=>(const RoundSection&) const = default;
 };
 
+// Who adds contributions up.
+struct ReduceSection {
+  std::string placement = "star";  // star: the coordinator; workers: trusted workers that offer it
+  // Names or public keys in hex, separated by commas; "*": every worker. A name counts for the
+  // worker that enrolled with it first.
+  std::string trusted;
+  // Parts of a fragment that are reduced (and coded) each on its own; 0: with star one, with
+  // workers one for each reducer.
+  uint32_t slices = 0;
+  auto operator<=>(const ReduceSection&) const = default;
+};
+
 struct NetworkSection {
   std::string listen = "0.0.0.0:7443";  // port 0: any free one
   std::string advertise;
@@ -152,6 +164,7 @@ struct RunConfig {
   TrainSection train;
   SyncSection sync;
   RoundSection round;
+  ReduceSection reduce;
   NetworkSection network;
   CheckpointSection checkpoint;
   PcnSection pcn;

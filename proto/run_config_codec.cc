@@ -67,6 +67,7 @@ void VisitFields(F& f, Config& c) {
        c.sync.outer_drop_round, c.sync.outer_drop, c.sync.mixing, c.sync.steps_per_worker);
   Each(f, c.round.quorum, c.round.carry, c.round.grace, c.round.required_workers,
        c.round.min_tokens, c.round.broken_contract, c.round.plan);
+  Each(f, c.reduce.placement, c.reduce.trusted, c.reduce.slices);
   Each(f, c.network.listen, c.network.advertise, c.network.http);
   Each(f, c.checkpoint.every_rounds, c.checkpoint.keep);
   Each(f, c.pcn.rule, c.pcn.sweeps, c.pcn.rate, c.pcn.momentum, c.pcn.output_weight, c.pcn.nudge);

@@ -13,7 +13,7 @@ std::array<uint8_t, N> Filled(uint8_t first) {
 
 ObjectInfo SampleObject(ObjectKind kind) {
   ObjectInfo info;
-  info.id = {kind, {3, 0xFEDCBA9876543210}, {2}, {41}, {{17}, 5}};
+  info.id = {kind, {3, 0xFEDCBA9876543210}, {2}, {41}, {{17}, 5}, 6};
   info.chunks = 9;
   info.bytes = uint64_t{1} << 33;
   info.root = Filled<32>(7);
@@ -34,11 +34,38 @@ Assignment SampleAssignment() {
                 0x3F333333,
                 0x3F19999A,
                 Filled<32>(9)}};
-  a.rounds = {{{13}, {1}, {41}, 30}};
+  a.rounds = {{{13}, {1}, {41}, 30, {2, 7}}};
   a.outcomes = {{{1}, {12}, {{17}, 4}, {{18}, 2}}};
   a.leases = {{{100}, 4096, 8192}, {{101}, 16384, 20000}};
   a.requests = {{{8}, RequestKind::kSample, {40}, std::string("def \xFF\x00(", 7), 64}};
+  a.peers = {{{17}, {Filled<32>(12)}, "10.0.0.1:9"}, {{18}, {Filled<32>(13)}, ""}};
+  a.orders = {{{13},
+               {1},
+               {41},
+               1,
+               2,
+               7,
+               true,
+               {{{{17}, 5}, 1000, Filled<32>(14), 77}},
+               2,
+               {{{17}, 5}},
+               77}};
+  a.aggregates = {{SampleObject(ObjectKind::kAggregate),
+                   {{{2, 100, Filled<32>(15)}, {Filled<32>(16)}}, {{7, 300, Filled<32>(17)}, {}}}}};
   return a;
+}
+
+SliceReport SampleReport() {
+  return {{13},
+          {1},
+          1,
+          {{{17}, 5}, {{18}, 1}},
+          {{{19}, 2}},
+          {{{20}, 3}},
+          "too large",
+          2,
+          SampleObject(ObjectKind::kAggregate),
+          true};
 }
 
 Welcome SampleWelcome() {
@@ -57,15 +84,17 @@ Welcome SampleWelcome() {
 }
 
 std::vector<Message> SampleBodies() {
-  Hello hello{{5, 6}, "garage",       "0.1.0",      32'000'000'000, 16,
-              true,   Filled<32>(50), "corpus.txt", {3, 9},         {{{4}, 2}}};
-  Heartbeat beat{{{{1}, {40}, Filled<32>(3)}}, 300, 7'000'000, 9'000'000, 2.5, 1000, 2000};
+  Hello hello{{5, 6},         "garage",     "0.1.0", 32'000'000'000, 16,          true,
+              Filled<32>(50), "corpus.txt", {3, 9},  {{{4}, 2}},     "10.0.0.1:9"};
+  Heartbeat beat{{{{1}, {40}, Filled<32>(3)}}, 300, 7'000'000, 9'000'000, 2.5, 1000, 2000, 3000,
+                 {{{Filled<32>(8)}, true, 4000}}};
   ContributionReady ready{SampleObject(ObjectKind::kContribution),
                           {13},
                           Filled<32>(4),
                           {{{100}, 4096, 4100}},
                           30,
-                          3.25};
+                          3.25,
+                          {{2, 100, Filled<32>(5)}, {7, 300, Filled<32>(6)}}};
   Fetch fetch{
       SampleObject(ObjectKind::kAggregate).id, 6, {{0, 3}, {5, 1}, {9, 1000}}, uint64_t{1} << 21};
   return {
@@ -85,7 +114,9 @@ std::vector<Message> SampleBodies() {
       AdminRevoke{"0123456789abcdef"},
       AdminDone{"no such invitation"},
       FetchBlob{11, Filled<32>(79), uint64_t{1} << 32, 524'288, true},
-      BlobRefused{11, "no such shard"}};
+      BlobRefused{11, "no such shard"},
+      SampleReport(),
+      AggregateHeld{SampleObject(ObjectKind::kAggregate)}};
 }
 
 }  // namespace
@@ -100,6 +131,7 @@ RunConfig SampleRunConfig() {
             0.97, 0.8,  0.6, "equal", "standard", true, "contributor_mean",
             true, true, 3,   90,      0.5,        0.25, "w1=7"};
   c.round = {0.5, 3, 0.25, "a, b", 1000, "degrade", "auto"};
+  c.reduce = {"workers", "a, b", 3};
   c.network = {"127.0.0.1:0", "lab.example:7443", ""};
   c.checkpoint = {5, 7};
   c.pcn = {"ipc", 5, 0.8, 0.25, 0.5, -0.1};

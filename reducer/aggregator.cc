@@ -34,7 +34,7 @@ Aggregator::Aggregator(const CodedShape& shape, std::vector<TensorSpan> layout,
                        AggregationRules rules)
     : shape_(shape), tensors_(std::move(layout)), rules_(rules) {
   LONGHAUL_CHECK(!(rules_.contributor_mean && rules_.norm_cap), "rules that exclude each other");
-  if (tensors_.empty()) tensors_ = {{0, shape_.elements}};
+  if (tensors_.empty()) tensors_ = {{0, shape_.begin + shape_.elements}};
 }
 
 absl::Status Aggregator::Apply(const ContributionLog& log, const Weights& weights, bool add) {
@@ -44,15 +44,16 @@ absl::Status Aggregator::Apply(const ContributionLog& log, const Weights& weight
   const std::span<uint32_t> counts(counts_);
   absl::Status status = log.ForEach([&](uint32_t chunk, std::span<const float> values) {
     const uint64_t first = shape_.First(chunk);
-    ForTensors(tensors_, first, values.size(), [&](size_t tensor, uint64_t at, uint64_t n) {
-      const auto piece = values.subspan(at, n);
-      const uint32_t weight = weights[tensor];
-      const auto part = sum.subspan(first + at, n);
-      add ? AddWeighted(piece, weight, part) : SubtractWeighted(piece, weight, part);
-      if (counts.empty()) return;
-      const auto count = counts.subspan(first + at, n);
-      add ? CountContributors(piece, weight, count) : UncountContributors(piece, weight, count);
-    });
+    ForTensors(
+        tensors_, shape_.begin + first, values.size(), [&](size_t tensor, uint64_t at, uint64_t n) {
+          const auto piece = values.subspan(at, n);
+          const uint32_t weight = weights[tensor];
+          const auto part = sum.subspan(first + at, n);
+          add ? AddWeighted(piece, weight, part) : SubtractWeighted(piece, weight, part);
+          if (counts.empty()) return;
+          const auto count = counts.subspan(first + at, n);
+          add ? CountContributors(piece, weight, count) : UncountContributors(piece, weight, count);
+        });
   });
   if (!status.ok()) spoiled_ = true;
   return status;
@@ -62,7 +63,7 @@ absl::Status Aggregator::Measure(const ContributionLog& log) {
   if (!rules_.norm_cap && !rules_.restore_norm) return absl::OkStatus();
   std::vector<SquaredSum> norms(tensors_.size(), 0);
   RETURN_IF_ERROR(log.ForEach([&](uint32_t chunk, std::span<const float> values) {
-    ForTensors(tensors_, shape_.First(chunk), values.size(),
+    ForTensors(tensors_, shape_.begin + shape_.First(chunk), values.size(),
                [&](size_t tensor, uint64_t at, uint64_t n) {
                  norms[tensor] += SquaredNorm(values.subspan(at, n));
                });
@@ -155,7 +156,7 @@ void Aggregator::FindGains(const std::vector<Part>& parts) {
   for (uint32_t chunk = 0; chunk < shape_.chunks(); ++chunk) {
     mean.resize(shape_.Elements(chunk));
     Mean(shape_.First(chunk), mean);
-    ForTensors(tensors_, shape_.First(chunk), mean.size(),
+    ForTensors(tensors_, shape_.begin + shape_.First(chunk), mean.size(),
                [&](size_t tensor, uint64_t at, uint64_t n) {
                  of_mean[tensor] += SquaredNorm(std::span(mean).subspan(at, n));
                });
@@ -177,9 +178,10 @@ void Aggregator::Mean(uint64_t first, std::span<float> out) const {
     MeanFromSum(sum, divisor_, out);
   }
   if (gains_.empty()) return;
-  ForTensors(tensors_, first, out.size(), [&](size_t tensor, uint64_t at, uint64_t n) {
-    ApplyGain(gains_[tensor], out.subspan(at, n));
-  });
+  ForTensors(tensors_, shape_.begin + first, out.size(),
+             [&](size_t tensor, uint64_t at, uint64_t n) {
+               ApplyGain(gains_[tensor], out.subspan(at, n));
+             });
 }
 
 void Aggregator::Clear() {

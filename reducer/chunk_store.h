@@ -17,11 +17,13 @@
 
 namespace longhaul {
 
-// A fragment cut into chunks of equal size (the last one may be shorter), each coded alone.
+// A fragment, or a slice of one, cut into chunks of equal size (the last one may be shorter), each
+// coded alone.
 struct CodedShape {
   uint64_t elements = 0;
   uint64_t chunk_elements = 0;
   const Codec* codec = nullptr;
+  uint64_t begin = 0;  // of the slice in its fragment
 
   uint32_t chunks() const {
     return static_cast<uint32_t>((elements + chunk_elements - 1) / chunk_elements);
@@ -35,7 +37,7 @@ struct CodedShape {
   // Whether all chunks together can take so many bytes.
   bool MayTake(uint64_t total_bytes) const;
   bool Decode(uint32_t chunk, ByteSpan payload, std::span<float> out) const {
-    return codec->DecodeChunk(First(chunk), payload, out);
+    return codec->DecodeChunk(begin + First(chunk), payload, out);
   }
 };
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <numeric>
 #include <set>
 
 #include "absl/strings/str_cat.h"
@@ -24,7 +25,8 @@ constexpr uint64_t kMaxDivisor = (uint64_t{1} << 52) - 1;  // what MeanFromSum t
 absl::Status CheckOptions(const Reducer::Options& o) {
   if (o.storage == nullptr || o.elements == 0 || o.chunk_elements == 0 ||
       !std::isfinite(o.beta_down) || o.beta_down > 1.0f ||
-      (o.rules.contributor_mean && o.rules.norm_cap)) {
+      (o.rules.contributor_mean && o.rules.norm_cap) ||
+      (!o.replica && (o.rules.norm_cap || o.rules.restore_norm))) {
     return absl::InvalidArgumentError("reducer options are out of range");
   }
   const uint64_t chunks = (o.elements - 1) / o.chunk_elements + 1;
@@ -40,12 +42,15 @@ std::string LogFolder(const Reducer::Options& options) { return options.folder +
 
 absl::StatusOr<Reducer::Coding> Reducer::MakeCoding(const Options& options, const CodecSpec& spec) {
   const std::vector<TensorSpan>& layout = options.layout;
+  const uint64_t begin = options.first_chunk * options.chunk_elements;
   Coding coding{MakeCodec(spec, layout), {}};
   if (coding.codec == nullptr ||
-      (!layout.empty() && layout.back().offset + layout.back().count != options.elements)) {
+      (!layout.empty() && layout.back().offset + layout.back().count < begin + options.elements) ||
+      (!layout.empty() && options.replica &&
+       layout.back().offset + layout.back().count != options.elements)) {
     return absl::InvalidArgumentError("no such codec, or a layout that does not fit");
   }
-  coding.shape = {options.elements, options.chunk_elements, coding.codec.get()};
+  coding.shape = {options.elements, options.chunk_elements, coding.codec.get(), begin};
   return coding;
 }
 
@@ -56,8 +61,8 @@ Reducer::Reducer(const Options& options, Coding up, Coding down, AggregateFiles 
       up_(up_coding_.shape),
       down_(down_coding_.shape),
       files_(std::move(files)),
-      parameters_(options.elements, 0.0f),
-      momentum_(options.elements, 0.0f),
+      parameters_(options.replica ? options.elements : 0, 0.0f),
+      momentum_(parameters_.size(), 0.0f),
       residual_(options.beta_down < 0 ? 0 : options.elements, 0.0f),
       sum_(up_, options.layout, options.rules) {}
 
@@ -75,7 +80,7 @@ absl::StatusOr<std::unique_ptr<Reducer>> Reducer::Open(const Options& options) {
 absl::Status Reducer::Load(Generation generation, Version version,
                            std::span<const float> parameters, std::span<const float> momentum,
                            std::span<const float> residual) {
-  if (parameters.size() != options_.elements || momentum.size() != options_.elements ||
+  if (parameters.size() != parameters_.size() || momentum.size() != parameters_.size() ||
       (!residual.empty() && residual.size() != options_.elements)) {
     return absl::InvalidArgumentError("the state is not of this fragment's size");
   }
@@ -127,7 +132,8 @@ absl::StatusOr<Reducer::Recovered> Reducer::Recover(std::span<const CommitView> 
 absl::StatusOr<Reducer::Progress> Reducer::Expect(const ObjectInfo& info, uint32_t weight) {
   const ObjectId& id = info.id;
   if (id.kind != ObjectKind::kContribution || id.generation != generation_ ||
-      id.fragment != options_.fragment || id.version != version_ || info.chunks != up_.chunks() ||
+      id.fragment != options_.fragment || id.version != version_ ||
+      id.first_chunk != options_.first_chunk || info.chunks != up_.chunks() ||
       !up_.MayTake(info.bytes) || weight == 0 || weight >= kWeightLimit) {
     return absl::InvalidArgumentError("not a contribution to the current version");
   }
@@ -210,6 +216,9 @@ absl::Status Reducer::CheckOrder(const CloseOrder& order) const {
     total += included.weight;
   }
   if (total >= kWeightLimit) return absl::InvalidArgumentError("the weights add up to too much");
+  const uint64_t chunks = std::accumulate(order.slices.begin(), order.slices.end(), uint64_t{0});
+  if (!order.slices.empty() && chunks != down_.chunks())
+    return absl::InvalidArgumentError("the slices do not cover the fragment");
   return absl::OkStatus();
 }
 
@@ -222,12 +231,22 @@ absl::StatusOr<Reducer::Prepared> Reducer::Close(const CloseOrder& order) {
     parts.push_back({logs_.at(included.id).get(), included.weight});
   }
   RETURN_IF_ERROR(sum_.Bring(parts, order.divisor, logs_));
-  ASSIGN_OR_RETURN(Prepared prepared, Prepare(order));
-  ready_ = Ready{order.round,
-                 order.attempt,
-                 {order.version, prepared.aggregate.root, prepared.state_hash, order.outer_lr,
-                  order.outer_momentum}};
-  return prepared;
+  return Prepare(order);
+}
+
+absl::StatusOr<std::vector<ContributionId>> Reducer::TakeUnusable(
+    const std::vector<Included>& list) {
+  std::vector<ContributionId> unusable;
+  for (const Included& included : list) {
+    const auto it = logs_.find(included.id);
+    if (it != logs_.end() && it->second->sealed()) {
+      const absl::Status read = it->second->ForEach([](uint32_t, std::span<const float>) {});
+      if (read.ok()) continue;
+      RETURN_IF_ERROR(Drop(included.id));
+    }
+    unusable.push_back(included.id);
+  }
+  return unusable;
 }
 
 // Values [first, first + mean.size()) of the mean, with what the residual owes.
@@ -237,43 +256,97 @@ void Reducer::MeanOf(uint64_t first, std::span<float> mean) const {
   AddResidual(options_.beta_down, std::span(residual_).subspan(first, mean.size()), mean);
 }
 
+CodecPlan Reducer::PlanSlice(uint32_t first_chunk, uint32_t chunks) const {
+  const uint64_t first = down_.First(first_chunk);
+  const uint64_t n = std::min(chunks * down_.chunk_elements, down_.elements - first);
+  const std::optional<CodecPlan> plan = MakePlan(
+      *down_.codec, n, down_.chunk_elements,
+      [&](uint64_t at, std::span<float> out) { MeanOf(at - down_.begin, out); },
+      down_.begin + first);
+  LONGHAUL_CHECK(plan.has_value(), "a mean of finite values is finite");
+  return *plan;
+}
+
 // Chunk by chunk: mean, coding with the residual, and the next state for its hash alone.
 absl::StatusOr<Reducer::Prepared> Reducer::Prepare(const CloseOrder& order) {
-  ASSIGN_OR_RETURN(AggregateFiles::Writer writer, files_.Write(order.version));
-  const std::optional<CodecPlan> plan =
-      MakePlan(*down_.codec, down_.elements, down_.chunk_elements,
-               [&](uint64_t first, std::span<float> out) { MeanOf(first, out); });
-  LONGHAUL_CHECK(plan.has_value(), "a mean of finite values is finite");
+  Making making;
+  ASSIGN_OR_RETURN(making.writer, files_.Write(order.version));
   std::vector<float> coded, decoded, left;
   std::vector<std::byte> buffer;
-  std::vector<Digest> state;
-  Prepared prepared;
+  CodecPlan plan;
+  uint32_t slice = 0, slice_end = 0;
   for (uint32_t chunk = 0; chunk < down_.chunks(); ++chunk) {
+    if (chunk == slice_end) {
+      const uint32_t chunks = order.slices.empty() ? down_.chunks() : order.slices[slice++];
+      plan = PlanSlice(chunk, chunks);
+      slice_end += chunks;
+    }
     const uint64_t first = down_.First(chunk), n = down_.Elements(chunk);
     coded.resize(n);
     decoded.resize(n);
     left.resize(residual_.empty() ? 0 : n);
     buffer.resize(down_.Bytes(chunk));
     MeanOf(first, coded);
-    const std::optional<size_t> bytes = down_.codec->EncodeChunk(*plan, first, coded, buffer);
+    const std::optional<size_t> bytes =
+        down_.codec->EncodeChunk(plan, down_.begin + first, coded, buffer);
     LONGHAUL_CHECK(bytes.has_value(), "a mean of finite values could not be coded");
     const ByteSpan payload = std::span(buffer).first(*bytes);
     LONGHAUL_CHECK(down_.Decode(chunk, payload, decoded), "a reducer can decode what it coded");
     if (!residual_.empty()) ResidualOf(coded, decoded, left);
-    RETURN_IF_ERROR(writer.Append(payload, left));
-    prepared.aggregate.bytes += payload.size();
-    state.push_back(NextStateChunk(first, decoded, order.outer_lr, order.outer_momentum));
+    RETURN_IF_ERROR(Take(making, order, payload, decoded, left));
   }
-  prepared.aggregate.id = {ObjectKind::kAggregate, generation_, options_.fragment, order.version,
-                           ContributionId{}};
+  return Finish(making, order);
+}
+
+absl::StatusOr<Reducer::Prepared> Reducer::Assemble(const CloseOrder& order,
+                                                    std::span<const std::string> chunks) {
+  if (order.version != version_.Next() || chunks.size() != down_.chunks() ||
+      !std::isfinite(order.outer_lr) || !std::isfinite(order.outer_momentum)) {
+    return absl::InvalidArgumentError("not an aggregate of the next version");
+  }
+  const ScopedFloatMode mode;
+  ready_.reset();
+  Making making;
+  ASSIGN_OR_RETURN(making.writer, files_.Write(order.version));
+  std::vector<float> decoded, left;
+  for (uint32_t chunk = 0; chunk < down_.chunks(); ++chunk) {
+    decoded.resize(down_.Elements(chunk));
+    left.assign(residual_.empty() ? 0 : decoded.size(), 0.0f);
+    if (!down_.codec->MayTake(chunks[chunk].size(), decoded.size()) ||
+        !down_.Decode(chunk, AsBytes(chunks[chunk]), decoded)) {
+      return absl::InvalidArgumentError(absl::StrCat("chunk ", chunk, " does not decode"));
+    }
+    RETURN_IF_ERROR(Take(making, order, AsBytes(chunks[chunk]), decoded, left));
+  }
+  return Finish(making, order);
+}
+
+absl::Status Reducer::Take(Making& making, const CloseOrder& order, ByteSpan payload,
+                           std::span<const float> decoded, std::span<const float> left) const {
+  const uint64_t first = making.state.size() * down_.chunk_elements;
+  RETURN_IF_ERROR(making.writer.Append(payload, left));
+  making.prepared.aggregate.bytes += payload.size();
+  making.state.push_back(NextStateChunk(first, decoded, order.outer_lr, order.outer_momentum));
+  return absl::OkStatus();
+}
+
+absl::StatusOr<Reducer::Prepared> Reducer::Finish(Making& making, const CloseOrder& order) {
+  Prepared prepared = making.prepared;
+  prepared.aggregate.id = {ObjectKind::kAggregate, generation_,      options_.fragment,
+                           order.version,          ContributionId{}, options_.first_chunk};
   prepared.aggregate.chunks = down_.chunks();
-  ASSIGN_OR_RETURN(prepared.aggregate.root, writer.Finish());
-  prepared.state_hash = RootDigest(state);
+  ASSIGN_OR_RETURN(prepared.aggregate.root, making.writer.Finish());
+  prepared.state_hash = RootDigest(making.state);
+  ready_ = Ready{order.round,
+                 order.attempt,
+                 {order.version, prepared.aggregate.root, prepared.state_hash, order.outer_lr,
+                  order.outer_momentum}};
   return prepared;
 }
 
 Digest Reducer::NextStateChunk(uint64_t first, std::span<const float> mean, float lr,
                                float momentum) const {
+  if (!options_.replica) return {};
   std::vector<float> next_parameters(mean.size()), next_momentum(mean.size());
   NesterovStepTo(mean, lr, momentum, std::span(parameters_).subspan(first, mean.size()),
                  std::span(momentum_).subspan(first, mean.size()), next_parameters, next_momentum);
@@ -325,6 +398,7 @@ absl::Status Reducer::Apply(const OuterStep& step) {
     if (!stored.ok() || !down_.Decode(chunk, AsBytes(stored->payload), mean)) {
       return absl::InternalError("an aggregate changed while it was applied");
     }
+    if (!options_.replica) continue;
     const uint64_t first = down_.First(chunk);
     NesterovStep(mean, step.lr, step.momentum, std::span(parameters_).subspan(first, mean.size()),
                  std::span(momentum_).subspan(first, mean.size()));
@@ -345,6 +419,12 @@ absl::Status Reducer::ForgetContributions() {
     RETURN_IF_ERROR(options_.storage->Remove(folder + "/" + name));
   }
   return absl::OkStatus();
+}
+
+std::vector<ContributionId> Reducer::Contributions() const {
+  std::vector<ContributionId> ids;
+  for (const auto& [id, log] : logs_) ids.push_back(id);
+  return ids;
 }
 
 absl::StatusOr<StoredChunk> Reducer::AggregateChunk(Version version, uint32_t chunk) const {

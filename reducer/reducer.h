@@ -51,6 +51,11 @@ class Reducer {
     uint64_t chunk_elements = kChunkElements;
     std::vector<TensorSpan> layout;  // of the fragment; empty: one matrix
     AggregationRules rules;
+    // A slice: `elements` from this chunk of the fragment on.
+    uint32_t first_chunk = 0;
+    // No: only adds up and codes. It has no parameters, knows no state that follows, and Load takes
+    // empty ones.
+    bool replica = true;
   };
 
   struct Held {
@@ -80,6 +85,7 @@ class Reducer {
     uint64_t divisor = 0;  // of the weighted sum: the sum of the weights, or PerStepDivisor
     float outer_lr = 0;
     float outer_momentum = 0;
+    std::vector<uint32_t> slices;  // chunks of each: they are coded each on its own; empty: one
   };
   struct Prepared {
     ObjectInfo aggregate;
@@ -129,6 +135,14 @@ class Reducer {
   // it). May be repeated, with the same or another list, until Install.
   absl::StatusOr<Prepared> Close(const CloseOrder& order);
 
+  // Of contributions that Close refused: which are not held, or cannot be read any more. The latter
+  // are dropped.
+  absl::StatusOr<std::vector<ContributionId>> TakeUnusable(const std::vector<Included>& list);
+
+  // Close for an aggregate that others made, from its chunks. `order` has no list and no divisor.
+  // The residual becomes zero. InvalidArgument: not the next version, or not such an aggregate.
+  absl::StatusOr<Prepared> Assemble(const CloseOrder& order, std::span<const std::string> chunks);
+
   // The commit of exactly this attempt is durable: the next version becomes the current one; every
   // contribution to the old one is decided, and its log deleted. FailedPrecondition: not prepared.
   // NotFound, DataLoss: what was prepared is absent or damaged; nothing has changed.
@@ -145,6 +159,7 @@ class Reducer {
   std::span<const float> residual() const { return residual_; }  // empty without error feedback
   Version version() const { return version_; }
   size_t contributions() const { return logs_.size(); }
+  std::vector<ContributionId> Contributions() const;  // expected or held
   uint64_t MemoryBytes() const;  // all that grows with the fragment or the contributions
 
  private:
@@ -173,6 +188,16 @@ class Reducer {
   absl::StatusOr<Progress> ProgressOf(ContributionLog& log);
   absl::Status CheckOrder(const CloseOrder& order) const;
   absl::StatusOr<Prepared> Prepare(const CloseOrder& order);
+  CodecPlan PlanSlice(uint32_t first_chunk, uint32_t chunks) const;
+  // What Prepare and Assemble have in common: takes what they made of each chunk, in order.
+  struct Making {
+    AggregateFiles::Writer writer;
+    std::vector<Digest> state;
+    Prepared prepared;
+  };
+  absl::Status Take(Making& making, const CloseOrder& order, ByteSpan payload,
+                    std::span<const float> decoded, std::span<const float> left) const;
+  absl::StatusOr<Prepared> Finish(Making& making, const CloseOrder& order);
   void MeanOf(uint64_t first, std::span<float> mean) const;
   absl::Status Verify(const OuterStep& step) const;
   absl::Status Apply(const OuterStep& step);

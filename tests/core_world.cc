@@ -58,6 +58,7 @@ int CoreWorld::AddWorker(uint8_t key) {
   WorkerIdentity identity;
   identity.process = {key, next_process_++};
   identity.name = "w" + std::to_string(key);
+  identity.peer_address = identity.name + ":1";
   p.core = std::make_unique<Worker>(identity);
   workers_.push_back(std::move(p));
   const int i = static_cast<int>(workers_.size()) - 1;
@@ -173,6 +174,9 @@ Effects CoreWorld::Feed(EventBody body) {
   LONGHAUL_CHECK(effects.fatal.empty(), "the journal is not behind");
   for (const Record& r : effects.records) {
     journal_.push_back(EncodeRecord(r));
+    if (const auto* c = std::get_if<RoundClosed>(&r.body))
+      included_[c->fragment] = c->closing.included;
+    if (const auto* c = std::get_if<RoundCommitted>(&r.body)) CountCommitted(c->commit.fragment);
     if (const auto* c = std::get_if<ContributionAccepted>(&r.body)) {
       leases_of_[c->object.id.contribution] = c->leases;
       steps_of_[c->object.id.contribution] = c->steps;
@@ -210,16 +214,17 @@ void CoreWorld::Do(const Request& request) {
         .id = {ObjectKind::kAggregate, state().generation, r->fragment, r->version, {}},
         .chunks = 1};
     aggregate.root = Blake2b("aggregate " + std::to_string(r->version.value));
-    queue_.push_back([this, r = *r, aggregate] {
-      const Version before = state().fragment(r.fragment).version;
-      Feed(PreparedEvent{r.fragment, r.round, r.attempt, aggregate, HashOf(r.fragment, r.version)});
-      if (state().fragment(r.fragment).version == before) return;
-      for (const auto& [id, weight] : r.included) {
-        for (const LeaseRange& l : leases_of_.at(id)) {
-          for (uint64_t p = l.from; p < l.to; ++p) ++committed[r.fragment][p];
-        }
-      }
-    });
+    const PreparedEvent prepared{
+        r->fragment, r->round, r->attempt, aggregate, HashOf(r->fragment, r->version), 0};
+    queue_.push_back([this, prepared] { Feed(prepared); });
+  } else if (const auto* r = std::get_if<ReduceSlices>(&request)) {
+    FollowOrders(SessionId{0}, r->orders);
+  } else if (const auto* r = std::get_if<AssembleRound>(&request)) {
+    ObjectInfo aggregate{.id = r->parts.at(0).object.id, .chunks = 1};
+    aggregate.root = Blake2b("aggregate " + std::to_string(r->version.value));
+    const PreparedEvent prepared{
+        r->fragment, r->round, r->attempt, aggregate, HashOf(r->fragment, r->version), r->moves};
+    queue_.push_back([this, prepared] { Feed(prepared); });
   } else if (const auto* r = std::get_if<StoreCheckpoint>(&request)) {
     queue_.push_back([this, versions = r->versions] {
       CheckpointEvent done{{}, versions};
@@ -230,10 +235,32 @@ void CoreWorld::Do(const Request& request) {
   }
 }
 
+void CoreWorld::FollowOrders(SessionId reducer, const std::vector<SliceOrder>& orders) {
+  if (!reducer_works) return;
+  for (const SliceOrder& order : orders) {
+    SliceReport report{.round = order.round, .fragment = order.fragment, .slice = order.slice};
+    for (const SliceContribution& c : order.contributions) report.held.push_back(c.id);
+    if (reducer_closes) report.attempt = order.attempt;
+    report.aggregate.chunks = order.chunks;
+    queue_.push_back([this, reducer, report] { Feed(SliceReportEvent{reducer, report}); });
+  }
+}
+
+void CoreWorld::CountCommitted(FragmentId fragment) {
+  for (const ContributionId& id : included_[fragment]) {
+    for (const LeaseRange& l : leases_of_.at(id)) {
+      for (uint64_t p = l.from; p < l.to; ++p) ++committed[fragment][p];
+    }
+  }
+}
+
 void CoreWorld::SendTo(int i, const Message& message) {
   WorkerReceived received{state().generation, ++sequence_, message};
   queue_.push_back([this, i, received] {
-    if (workers_.at(i).alive && !workers_.at(i).exit) FeedWorker(i, received);
+    if (!workers_.at(i).alive || workers_.at(i).exit) return;
+    FeedWorker(i, received);
+    if (const auto* a = std::get_if<Assignment>(&received.message))
+      FollowOrders(workers_.at(i).core->session(), a->orders);
   });
 }
 
@@ -255,6 +282,8 @@ void CoreWorld::Receive(int i, const Message& message) {
     Feed(ContributionEvent{session, *ready});
   } else if (const auto* done = std::get_if<RequestDone>(&message)) {
     Feed(RequestDoneEvent{session, *done});
+  } else if (const auto* held = std::get_if<AggregateHeld>(&message)) {
+    Feed(AggregateHeldEvent{session, held->object});
   } else if (const auto* leave = std::get_if<Leave>(&message)) {
     Feed(LeaveEvent{session, leave->hand_in});
   }
@@ -278,11 +307,14 @@ void CoreWorld::Answer(int i, const WorkerRequest& request) {
     answer(StepDone{l, std::isfinite(l)});
   } else if (const auto* r = std::get_if<CodeContribution>(&request)) {
     const uint64_t bytes = FindCodec(CodecId::kInt8)->EncodedBytes(kParameters);
-    answer(ContributionCoded{
+    ContributionCoded coded{
         {.id = {ObjectKind::kContribution, r->generation, r->fragment, r->base, r->id},
          .chunks = 1,
          .bytes = bytes,
-         .root = Blake2b("contribution")}});
+         .root = Blake2b("contribution")},
+        {}};
+    if (!r->slices.empty()) coded.slices = {{1, bytes, coded.object.root}};
+    answer(coded);
   } else if (const auto* r = std::get_if<RunRequest>(&request)) {
     answer(RequestFinished{{.request = r->request.id, .loss = 2.0, .tokens = 10}});
   } else if (const auto* r = std::get_if<ExitWorker>(&request)) {

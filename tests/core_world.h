@@ -71,6 +71,9 @@ class CoreWorld {
   void Receive(int i, const Message& message);
   void Answer(int i, const WorkerRequest& request);
   void Do(const Request& request);
+  // As a reducer of slices that has all it needs would.
+  void FollowOrders(SessionId reducer, const std::vector<SliceOrder>& orders);
+  void CountCommitted(FragmentId fragment);
   void SendTo(int i, const Message& message);
   int WorkerOf(SessionId session) const;
   static Digest HashOf(FragmentId fragment, Version version);
@@ -87,6 +90,7 @@ class CoreWorld {
   uint64_t next_process_ = 1;
   std::map<ContributionId, std::vector<LeaseRange>> leases_of_;
   std::map<ContributionId, uint64_t> steps_of_;
+  std::map<FragmentId, std::vector<ContributionId>> included_;  // in the newest attempt
 };
 
 RunConfig SmallConfig(uint32_t fragments = 1);

@@ -28,6 +28,9 @@ void Set(RunConfig& c, const std::string& key, const std::string& value, Words& 
   if (key == "required_workers") return void(c.round.required_workers = value);
   if (key == "min_tokens") return void(c.round.min_tokens = number());
   if (key == "broken_contract") return void(c.round.broken_contract = value);
+  if (key == "placement") return void(c.reduce.placement = value);
+  if (key == "trusted") return void(c.reduce.trusted = value);
+  if (key == "slices") return void(c.reduce.slices = number());
   if (key == "checkpoint_every") return void(c.checkpoint.every_rounds = number());
   words.Fail();
 }
@@ -52,6 +55,9 @@ struct MessageText {
         << Text(m.object.id.version) << " round " << m.round.value << " steps " << m.steps << " on "
         << Text(m.leases) << " loss " << m.loss;
     return out.str();
+  }
+  std::string operator()(const AggregateHeld& m) {
+    return "hold aggregate " + Text(m.object.id.fragment) + " " + Text(m.object.id.version);
   }
   std::string operator()(const RequestDone& m) {
     return Quoted(("answer " + std::to_string(m.request.value)).c_str(), m.error);
@@ -219,13 +225,38 @@ Lines AssignmentText(const Assignment& a) {
   for (const RoundView& r : a.rounds) {
     lines.push_back("round " + std::to_string(r.round.value) + " " + Text(r.fragment) + " from " +
                     Text(r.base) + " steps " + std::to_string(r.own_steps));
+    if (!r.slices.empty()) lines.back() += ", slices of";
+    for (uint32_t chunks : r.slices) lines.back() += " " + std::to_string(chunks);
   }
   lines.push_back("leases " + Text(a.leases));
   for (const WorkRequest& r : a.requests) {
     lines.push_back(std::string("asked to ") +
                     (r.kind == RequestKind::kEvaluate ? "evaluate " : "sample ") + Text(r.version));
   }
+  Lines peers;
+  for (const PeerView& p : a.peers)
+    peers.push_back(Text(p.session) + (p.address.empty() ? "" : " at " + p.address));
+  if (!peers.empty()) lines.push_back("peers " + Join(peers, ", "));
+  for (const SliceOrder& order : a.orders) lines.push_back("reduce " + OrderText(order));
+  for (const AggregateView& view : a.aggregates) {
+    lines.push_back("aggregate " + Text(view.object.id.fragment) + " " +
+                    Text(view.object.id.version) + " from " + std::to_string(view.slices.size()) +
+                    " reducers");
+  }
   return lines;
+}
+
+std::string OrderText(const SliceOrder& o) {
+  std::string text = Text(o.fragment) + " round " + std::to_string(o.round.value) + " slice " +
+                     std::to_string(o.slice) + " (chunks " + std::to_string(o.first_chunk) + "-" +
+                     std::to_string(o.first_chunk + o.chunks) +
+                     (o.continues ? ", continues)" : ")");
+  for (const SliceContribution& c : o.contributions)
+    text += " " + Text(c.id) + "*" + std::to_string(c.weight);
+  if (o.attempt == 0) return text;
+  text += ", attempt " + std::to_string(o.attempt) + ":";
+  for (const ContributionId& id : o.included) text += " " + Text(id);
+  return text + " / " + std::to_string(o.divisor);
 }
 
 std::string Join(const Lines& parts, const std::string& separator) {

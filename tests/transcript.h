@@ -72,6 +72,7 @@ std::string Text(const ContributionId& id);
 std::string Text(Duration d);
 std::string Text(const std::vector<LeaseRange>& ranges);  // "0-4#1 8-12#3": positions, fence
 std::string Text(const Message& message);
+std::string OrderText(const SliceOrder& order);
 // One line per part.
 Lines AssignmentText(const Assignment& a);
 std::string Join(const Lines& parts, const std::string& separator);

@@ -3,6 +3,7 @@
 #include <map>
 
 #include "common/hash.h"
+#include "proto/chunk.h"
 
 namespace longhaul {
 namespace {
@@ -39,6 +40,17 @@ struct RequestText {
     return "install " + Text(r.fragment) + " round " + std::to_string(r.round.value) + " attempt " +
            std::to_string(r.attempt);
   }
+  std::string operator()(const ReduceSlices& r) {
+    std::string text = "reduce slices:";
+    for (const SliceOrder& order : r.orders) text += " " + OrderText(order);
+    return text;
+  }
+  std::string operator()(const AssembleRound& r) {
+    std::string text = "assemble " + Text(r.fragment) + " round " + std::to_string(r.round.value) +
+                       " attempt " + std::to_string(r.attempt) + " to " + Text(r.version) + ":";
+    for (const AssembleRound::Part& part : r.parts) text += " " + Text(part.reducer);
+    return text;
+  }
   std::string operator()(const StoreCheckpoint& r) {
     std::string text = "store checkpoint";
     for (Version v : r.versions) text += " " + Text(v);
@@ -68,6 +80,8 @@ CoordinatorScript::Command CoordinatorScript::Find(const std::string& name) {
       {"refused", &C::RefusedContent},
       {"lost", &C::Lost},
       {"prepared", &C::Prepared},
+      {"slice", &C::Slice},
+      {"holds", &C::Holds},
       {"stored", &C::Stored},
       {"roll-back", &C::RollBack},
       {"done", &C::Done},
@@ -75,6 +89,7 @@ CoordinatorScript::Command CoordinatorScript::Find(const std::string& name) {
       {"silent", &C::Silent},
       {"late", &C::Late},
       {"plan", &C::Plan},
+      {"link", &C::Link},
       {"tick", &C::Tick},
       {"restart", &C::Restart},
       {"assignment", &C::ShowAssignment},
@@ -135,12 +150,13 @@ void CoordinatorScript::Print(const Effects& effects) {
 void CoordinatorScript::Begin(Words& w) {
   if (!w.Take("samples")) return w.Fail();
   samples_ = w.Number();
+  const uint64_t elements = w.Take("chunks") ? w.Number() * kChunkElements : kElements;
   config_ = TranscriptConfig(w);
   core_ = std::make_unique<Coordinator>(config_);
   RunStarted begin{
       .run_id = "0000000000000001", .generation = kFirstGeneration, .positions = samples_};
   for (uint64_t f = 0; f < config_.sync.fragments; ++f) {
-    begin.elements.push_back(kElements);
+    begin.elements.push_back(elements);
     begin.snapshots.push_back(TranscriptSnapshot(kFirstGeneration, FragmentId{f}, Version{0}));
   }
   const Record record{now_, begin};
@@ -248,6 +264,7 @@ void CoordinatorScript::JoinAll(Words& w) {
     HelloEvent hello{.key = TranscriptKey(worker)};
     hello.hello.name = name;
     hello.hello.process = {0, worker};
+    if (config_.reduce.placement == "workers") hello.hello.peer_address = name + ":1";
     Feed(w, hello);
   }
   for (uint64_t worker : workers) {
@@ -302,6 +319,12 @@ void CoordinatorScript::Plan(Words& w) {
   Feed(w, PlanEvent{{{session, steps}}});
 }
 
+void CoordinatorScript::Link(Words& w) {
+  const SessionId session = w.Session();
+  const uint64_t up = w.Number();
+  Feed(w, LinksEvent{{{session, up, w.Number()}}});
+}
+
 // ---- rounds ----
 
 std::vector<LeaseRange> CoordinatorScript::Lowest(SessionId session, FragmentId fragment,
@@ -332,6 +355,13 @@ void CoordinatorScript::Ready(Words& w) {
   ready.object = {.id = {ObjectKind::kContribution, state().generation, fragment, f.version, id},
                   .chunks = size.chunks,
                   .bytes = size.bytes};
+  uint64_t first = 0;
+  for (size_t i = 0; f.round && i < f.round->slices.size(); ++i) {
+    const uint32_t chunks = f.round->slices[i].chunks;
+    const uint64_t n = std::min(chunks * kChunkElements, f.elements - first);
+    ready.slices.push_back({chunks, CodedSize(config_.sync, n).bytes, {}});
+    first += n;
+  }
   while (w.ok() && !w.AtEnd()) {
     const std::string what = w.Word();
     if (what == "steps") {
@@ -349,6 +379,8 @@ void CoordinatorScript::Ready(Words& w) {
       ready.loss = w.Real();
     } else if (what == "bytes") {
       ready.object.bytes = w.Number();
+    } else if (what == "uncut") {
+      ready.slices.clear();
     } else if (what == "generation") {
       ready.object.id.generation.counter = w.Number();
     } else {
@@ -391,10 +423,59 @@ void CoordinatorScript::Prepared(Words& w) {
   if (f.round && f.round->closing) event.attempt = f.round->closing->attempt;
   if (w.Take("round")) event.round = {w.Number()};
   if (w.Take("attempt")) event.attempt = static_cast<uint32_t>(w.Number());
+  if (f.round) event.moves = f.round->moves;
+  if (w.Take("moves")) event.moves = static_cast<uint32_t>(w.Number());
   const Version next = f.version.Next();
   event.aggregate = {.id = {ObjectKind::kAggregate, state().generation, event.fragment, next, {}},
                      .chunks = 1};
   event.state_hash = TranscriptHash(event.fragment, next);
+  Feed(w, event);
+}
+
+// slice s1 f0 0 held s1/1 s2/1 | lost s2/1 | refused s2/1 | ready | failed
+void CoordinatorScript::Slice(Words& w) {
+  SliceReportEvent event{w.Session(), {}};
+  SliceReport& r = event.report;
+  r.fragment = w.Fragment();
+  r.slice = static_cast<uint32_t>(w.Number());
+  if (r.fragment.value >= state().fragments.size()) return w.Fail();
+  const Fragment& f = state().fragment(r.fragment);
+  if (f.round) r.round = f.round->id;
+  std::vector<ContributionId>* list = nullptr;
+  while (w.ok() && !w.AtEnd()) {
+    if (w.NextIs("s")) {
+      if (!list) return w.Fail();
+      list->push_back(w.Contribution());
+      continue;
+    }
+    const std::string what = w.Word();
+    if (what == "held") {
+      list = &r.held;
+    } else if (what == "lost") {
+      list = &r.lost;
+    } else if (what == "refused") {
+      list = &r.refused;
+      r.reason = "it does not decode";
+    } else if (what == "failed") {
+      r.failed = true;
+    } else if (what == "ready" && f.round && f.round->closing && r.slice < f.round->slices.size()) {
+      r.attempt = f.round->closing->attempt;
+      if (w.Take("attempt")) r.attempt = static_cast<uint32_t>(w.Number());
+      r.aggregate.chunks = f.round->slices[r.slice].chunks;
+    } else {
+      w.Fail();
+    }
+  }
+  Feed(w, event);
+}
+
+void CoordinatorScript::Holds(Words& w) {
+  AggregateHeldEvent event{w.Session(), {}};
+  const FragmentId fragment = w.Fragment();
+  if (fragment.value >= state().fragments.size()) return w.Fail();
+  const std::optional<Round>& round = state().fragment(fragment).round;
+  if (round && round->assembled) event.object = round->assembled->aggregate;
+  if (w.Take("other")) event.object.bytes = 77;
   Feed(w, event);
 }
 

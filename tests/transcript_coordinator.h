@@ -44,6 +44,8 @@ class CoordinatorScript {
   void RefusedContent(Words& w);
   void Lost(Words& w);
   void Prepared(Words& w);
+  void Slice(Words& w);
+  void Holds(Words& w);
   void Stored(Words& w);
   void RollBack(Words& w);
   void Done(Words& w);
@@ -51,6 +53,7 @@ class CoordinatorScript {
   void Silent(Words& w);
   void Late(Words& w);
   void Plan(Words& w);
+  void Link(Words& w);
   void Tick(Words& w);
   void Restart(Words& w);
   void ShowAssignment(Words& w);

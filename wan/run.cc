@@ -15,6 +15,7 @@
 #include <sstream>
 
 #include "absl/strings/str_cat.h"
+#include "cli/config.h"
 #include "common/status_macros.h"
 
 namespace longhaul::wan {
@@ -313,6 +314,7 @@ class ScenarioRun {
     }
     MeasureUplinks(scenario_, network_before_.links, out->network.links,
                    SecondsOf(last_commit_ - first_opened_), out->metrics);
+    MeasureSolo(scenario_, SecondsOf(last_commit_ - first_opened_), out->metrics);
   }
 
   const Scenario& scenario_;
@@ -375,6 +377,21 @@ void MeasureUplinks(const Scenario& scenario, const std::vector<LinkCounters>& b
     busiest = std::max(busiest, bits / (scenario.nodes[i].access.up_mbit * 1e6));
   }
   if (seconds > 0) metrics["uplink_percent"] = 100 * busiest / seconds;
+}
+
+void MeasureSolo(const Scenario& scenario, double seconds, std::map<std::string, double>& metrics) {
+  ConfigOverrides overrides;
+  overrides.sets = RunSettings(scenario);
+  const absl::StatusOr<LoadedConfig> run = ParseRunConfig("", scenario.file, overrides);
+  if (!run.ok() || seconds <= 0) return;
+  const auto tokens_per_step = static_cast<double>(SamplesPerStep(run->config) * kSampleTokens);
+  double alone = 0;  // tokens per second
+  for (uint32_t node = 0; node < scenario.nodes.size(); ++node) {
+    if (node == scenario.coordinator) continue;
+    const uint32_t step_ms = scenario.nodes[node].step_ms.value_or(run->config.train.toy_step_ms);
+    alone += 1000 * tokens_per_step / std::max(1u, step_ms);
+  }
+  metrics["solo_percent"] = 100 * metrics["committed_tokens"] / seconds / alone;
 }
 
 std::vector<RunOutcome::Check> CheckAssertions(const Scenario& scenario,

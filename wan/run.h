@@ -79,6 +79,8 @@ void MeasureRounds(const std::vector<double>& round_s, const std::vector<double>
 void MeasureUplinks(const Scenario& scenario, const std::vector<LinkCounters>& before,
                     const std::vector<LinkCounters>& after, double seconds,
                     std::map<std::string, double>& metrics);
+// Adds the rate of committed tokens over `seconds`, against that of all machines training alone.
+void MeasureSolo(const Scenario& scenario, double seconds, std::map<std::string, double>& metrics);
 // `skips`: what this tier does not measure, though another one would.
 std::vector<RunOutcome::Check> CheckAssertions(const Scenario& scenario,
                                                const std::map<std::string, double>& metrics,

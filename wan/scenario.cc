@@ -52,6 +52,7 @@ const std::vector<Metric>& Metrics() {
   static const std::vector<Metric> metrics = {
       {"rounds", "committed rounds"},
       {"committed_tokens", "tokens trained into the committed model"},
+      {"solo_percent", "their rate, against all workers training alone without any exchange"},
       {"first_loss", "mean loss of the first round"},
       {"final_loss", "mean loss of the last round"},
       {"bytes_up_per_worker", "socket bytes that a worker sent, mean"},

@@ -337,6 +337,7 @@ class SimRun {
     MeasureRounds(round_s_, {}, m);
     std::erase_if(m, [](const auto& metric) { return std::isnan(metric.second); });
     MeasureUplinks(scenario_, before_, LinksOf(*out), SecondsOf(last_commit_ - first_opened_), m);
+    MeasureSolo(scenario_, SecondsOf(last_commit_ - first_opened_), m);
     out->checks = CheckAssertions(
         scenario_, m, [&](const Metric& metric) { return NotSimulated().contains(metric.name); });
   }

@@ -214,6 +214,10 @@ void BlockFeed::Do(const Job& job) {
 }
 
 absl::Status BlockFeed::FetchIndex(uint32_t shard) {
+  {
+    Lock lock(mutex_);
+    if (indexes_.contains(shard)) return absl::OkStatus();  // training waited while it came
+  }
   const ShardEntry& entry = manifest_.shards[shard];
   ASSIGN_OR_RETURN(std::shared_ptr<const ShardIndex> index, blobs_.Index(entry));
   if (index->header.format != manifest_.format)

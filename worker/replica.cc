@@ -48,6 +48,23 @@ absl::Status CheckStateChunk(const std::string& payload, uint64_t n) {
   return absl::OkStatus();
 }
 
+std::vector<SlicePart> PartsOf(const std::vector<std::string>& chunks,
+                               const std::vector<Digest>& digests,
+                               const std::vector<uint32_t>& slices) {
+  std::vector<SlicePart> parts;
+  size_t first = 0;
+  for (uint32_t n : slices) {
+    if (n == 0 || n > chunks.size() - first) return {};  // of another fragment than ours
+    SlicePart part{.chunks = n};
+    const auto at = static_cast<ptrdiff_t>(first);
+    for (size_t i = first; i < first + n; ++i) part.bytes += chunks[i].size();
+    part.root = RootDigest({digests.begin() + at, digests.begin() + at + n});
+    parts.push_back(part);
+    first += n;
+  }
+  return parts;
+}
+
 absl::Status DecodeChunk(const Codec& codec, uint64_t at, const std::string& payload,
                          std::span<float> out) {
   if (codec.DecodeChunk(at, AsBytes(payload), out)) return absl::OkStatus();
@@ -127,7 +144,7 @@ void Replica::Collect(uint64_t at, std::span<float> out) {
   WithResidual(options_.residual_decay, e, Part(parameters_, at, out.size()), sent, out);
 }
 
-absl::StatusOr<Replica::Coded> Replica::Code() {
+absl::StatusOr<Replica::Coded> Replica::Code(const std::vector<uint32_t>& slices) {
   LONGHAUL_CHECK(!parameters_.empty(), "a replica contributes before it has a state");
   const ScopedFloatMode mode;
   sent_.resize(parameters_.size());
@@ -156,6 +173,7 @@ absl::StatusOr<Replica::Coded> Replica::Code() {
       }));
   coded.object.chunks = static_cast<uint32_t>(chunks->size());
   coded.object.root = RootDigest(digests);
+  coded.slices = PartsOf(*chunks, digests, slices);
   coded.chunks = code_ = std::move(chunks);
   sent_in_progress_ = true;
   return coded;

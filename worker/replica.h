@@ -52,10 +52,12 @@ class Replica {
   struct Coded {
     ObjectInfo object;  // everything but its id
     Chunks chunks;
+    std::vector<SlicePart> slices;  // as asked for
   };
+  // `slices`: chunks of each part that is to be named; those together are all, or there are none.
   // e' = βe + (θ̄ − θ), coded; θ is remembered as sent. Requires Load. InvalidArgument when a value
   // is not finite.
-  absl::StatusOr<Coded> Code();
+  absl::StatusOr<Coded> Code(const std::vector<uint32_t>& slices = {});
   // The sent contribution is decided. Included: e ← e' − decode(code), and local progress counts
   // from θ_sent. Dropped: θ ← θ̄ + (θ − θ_sent), e as it was before the send.
   void Resolve(Outcome outcome);

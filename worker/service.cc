@@ -29,7 +29,10 @@ int64_t MonotonicNs() {
 
 }  // namespace
 
-WorkerService::WorkerService(Options options) : options_(std::move(options)) {
+Timestamp WorkerService::Now() { return Timestamp{Duration(MonotonicNs())}; }
+
+WorkerService::WorkerService(Options options)
+    : options_(std::move(options)), transfers_(static_cast<uint64_t>(MonotonicNs())) {
   WorkerIdentity identity{.process = options_.process,
                           .name = options_.name,
                           .software = "longhaul 0.1.0",
@@ -44,11 +47,31 @@ WorkerService::WorkerService(Options options) : options_(std::move(options)) {
     }
   }
   if (snapshot_) identity.saved = snapshot_->saved;
+  absl::StatusOr<std::unique_ptr<Peers>> peers = Peers::Start(
+      {.keys = options_.keys,
+       .listen = options_.peer_listen,
+       .uplink_bytes_per_s = options_.uplink_bytes_per_s,
+       .on_message =
+           [this](const WorkerKey& from, std::vector<Frame>&& frames) {
+             events_.TryPush(ShellEvent(PeerInbox{from, std::move(frames)}));
+           },
+       .on_connected =
+           [this](const WorkerKey& peer) { events_.TryPush(ShellEvent(PeerConnected{peer})); },
+       .on_room = [this] { events_.TryPush(ShellEvent(Room{})); }});
+  if (!peers.ok()) Fail(peers.status());  // Run says so
+  if (peers.ok()) peers_ = std::move(*peers);
+  if (peers_ && !options_.peer_listen.empty() && !options_.snapshot_folder.empty()) {
+    identity.peer_address = options_.peer_advertise.empty()
+                                ? ReachableAddresses(peers_->address()).front()
+                                : options_.peer_advertise;
+  }
   core_ = std::make_unique<Worker>(identity);
 }
 
 WorkerService::~WorkerService() {
   events_.Close();
+  reducing_.reset();  // it sends through the peers
+  if (peers_) peers_->Stop();
   control_.reset();
   bulk_.reset();
   if (samples_) samples_->Close();
@@ -57,6 +80,7 @@ WorkerService::~WorkerService() {
 }
 
 absl::StatusOr<WorkerService::Outcome> WorkerService::Run(const std::atomic<int>& stop) {
+  if (failure_) return *failure_;
   RETURN_IF_ERROR(Connect(/*enrolling=*/false));
   const int64_t started = MonotonicNs();
   int64_t next_beat = started;
@@ -121,6 +145,7 @@ absl::Status WorkerService::Connect(bool enrolling) {
     old_bytes_received_ += client->counters().socket_bytes_in;
   }
   control_.reset();
+  peers_->SetRelay(nullptr);
   bulk_.reset();
   bulk_up_ = false;
   enrolling_ = enrolling;
@@ -129,6 +154,7 @@ absl::Status WorkerService::Connect(bool enrolling) {
   ASSIGN_OR_RETURN(control_, StartClient(/*bulk=*/false, keys, address));
   if (!enrolling) {
     ASSIGN_OR_RETURN(bulk_, StartClient(/*bulk=*/true, keys, address));
+    peers_->SetRelay(bulk_);
   }
   return absl::OkStatus();
 }
@@ -140,12 +166,15 @@ void WorkerService::OnConnection(const Connection& connection) {
     last_heard_ns_ = MonotonicNs();
     if (connection.bulk) {
       bulk_up_ = true;
-      for (auto& [id, upload] : uploads_) {
-        upload.outgoing = Outgoing(upload.sizes);  // credit of the old one lapsed
-        if (auto fetch = std::exchange(upload.waiting, std::nullopt)) OnFetch(*fetch);
+      peers_->Greet();
+      for (auto& [id, sending] : sendings_) {
+        if (id.first != WorkerKey{}) continue;
+        sending.outgoing = Outgoing(sending.sizes);  // credit of the old one lapsed
+        if (auto fetch = std::exchange(sending.waiting, std::nullopt)) OnFetch(id.first, *fetch);
       }
       if (coordinator_blobs_) coordinator_blobs_->AskAgain(/*if_silent=*/false);
-      return AskForChunks(/*new_attempt=*/true);
+      if (download_) download_->OnConnected(WorkerKey{}, Now());
+      return;
     }
     if (enrolling_) return SendEnroll();
     SendHeartbeat();  // a coordinator that began again learns first what we hold
@@ -190,8 +219,7 @@ void WorkerService::SendEnroll() {
   Send(control_.get(), enroll);
 }
 
-bool WorkerService::Send(DealerClient* client, const Message& message) {
-  if (!client) return false;
+std::optional<std::vector<Frame>> WorkerService::Encode(const Message& message) {
   Envelope envelope{.run = options_.invitation.run_id(),
                     .generation = core_->generation(),
                     .session = core_->session()};
@@ -200,11 +228,17 @@ bool WorkerService::Send(DealerClient* client, const Message& message) {
   absl::StatusOr<std::string> bytes = EncodeEnvelope(envelope);
   if (!bytes.ok()) {
     LogError("a message could not be encoded: " + std::string(bytes.status().message()));
-    return false;
+    return std::nullopt;
   }
   std::vector<Frame> frames;
   frames.emplace_back(std::move(*bytes));
-  return client->Send(std::move(frames));
+  return frames;
+}
+
+bool WorkerService::Send(DealerClient* client, const Message& message) {
+  if (!client) return false;
+  std::optional<std::vector<Frame>> frames = Encode(message);
+  return frames && client->Send(std::move(*frames));
 }
 
 // ---- the loop ----
@@ -215,27 +249,40 @@ void WorkerService::Fail(absl::Status status) {
 
 void WorkerService::Handle(ShellEvent&& event) {
   if (auto* connection = std::get_if<Connection>(&event)) return OnConnection(*connection);
-  if (auto* inbox = std::get_if<Inbox>(&event)) return OnFrames(inbox->frames);
+  if (auto* inbox = std::get_if<Inbox>(&event)) return OnFrames(std::move(inbox->frames));
+  if (auto* inbox = std::get_if<PeerInbox>(&event))
+    return OnPeer(inbox->from, std::move(inbox->frames));
+  if (auto* reports = std::get_if<Reports>(&event)) return OnReports(std::move(*reports));
+  if (auto* said = std::get_if<PeerMessage>(&event)) {
+    SendPeer(said->to, said->message);
+    return;
+  }
+  if (auto* connected = std::get_if<PeerConnected>(&event)) {
+    if (reducing_) reducing_->Connected(connected->peer);
+    if (download_) download_->OnConnected(connected->peer, Now());
+    for (auto& [id, sending] : sendings_) Pump(id, sending);
+    return;
+  }
   if (std::holds_alternative<Room>(event)) {
-    for (auto& [id, upload] : uploads_) Pump(upload);
+    for (auto& [id, sending] : sendings_) Pump(id, sending);
+    if (reducing_) reducing_->Room();
     return;
   }
   if (auto* request = std::get_if<FetchBlob>(&event)) return (void)Send(bulk_.get(), *request);
   if (auto* ready = std::get_if<FeedReady>(&event)) return OnFeedReady(ready->status);
   auto& answer = std::get<Answer>(event);
   if (const auto* coded = std::get_if<ContributionCoded>(&answer.event); coded && answer.chunks) {
-    auto sizes = std::make_shared<std::vector<uint32_t>>();
-    for (const std::string& c : *answer.chunks) sizes->push_back(static_cast<uint32_t>(c.size()));
     const ContributionId id = coded->object.id.contribution;
-    uploads_.emplace(id, Upload{coded->object.id, answer.chunks, sizes, Outgoing(sizes)});
+    uploads_.emplace(id, Upload{coded->object.id, answer.chunks});
     if (uploads_.size() > kMaxUploads) uploads_.erase(uploads_.begin());
   }
   Step(answer.event);
 }
 
-void WorkerService::OnFrames(const std::vector<Frame>& frames) {
+void WorkerService::OnFrames(std::vector<Frame>&& frames) {
   last_heard_ns_ = MonotonicNs();
-  if (frames.size() == 2) return OnChunk(frames);
+  if (peers_->TakeRelayed(frames)) return;
+  if (frames.size() == 2) return OnChunk(WorkerKey{}, frames);
   absl::StatusOr<Envelope> envelope = DecodeEnvelope(frames[0].bytes());
   if (!envelope.ok())
     return LogDebug("a message was refused: " + std::string(envelope.status().message()));
@@ -256,11 +303,9 @@ void WorkerService::OnMessage(const Envelope& envelope) {
     exit_ = ExitWorker{false, refused->code, refused->reason};
     return;
   }
-  if (const auto* fetch = std::get_if<Fetch>(&envelope.body)) return OnFetch(*fetch);
-  if (const auto* gone = std::get_if<FetchRefused>(&envelope.body)) {
-    if (download_ && download_->object.id == gone->object) download_.reset();
-    return Step(ObjectGone{gone->object});
-  }
+  if (const auto* fetch = std::get_if<Fetch>(&envelope.body)) return OnFetch(WorkerKey{}, *fetch);
+  if (const auto* gone = std::get_if<FetchRefused>(&envelope.body))
+    return OnRefused(WorkerKey{}, gone->object);
   if (const auto* refused = std::get_if<BlobRefused>(&envelope.body)) {
     if (coordinator_blobs_) coordinator_blobs_->OnRefused(refused->transfer, refused->reason);
     return;
@@ -274,6 +319,7 @@ void WorkerService::OnMessage(const Envelope& envelope) {
                    options_.name);
   }
   Step(WorkerReceived{envelope.generation, envelope.sequence, envelope.body});
+  if (std::holds_alternative<Assignment>(envelope.body)) FollowOrders();
 }
 
 void WorkerService::Step(const WorkerEvent& event) {
@@ -291,7 +337,7 @@ void WorkerService::Step(const WorkerEvent& event) {
 void WorkerService::Do(const WorkerRequest& request) {
   LogDebug(Describe(request));
   if (const auto* load = std::get_if<LoadData>(&request)) return Load(*load);
-  if (const auto* fetch = std::get_if<FetchObject>(&request)) return StartDownload(fetch->object);
+  if (const auto* fetch = std::get_if<FetchObject>(&request)) return StartDownload(*fetch);
   if (std::holds_alternative<StopFetching>(request)) return download_.reset();
   if (const auto* exit = std::get_if<ExitWorker>(&request)) {
     exit_ = *exit;
@@ -301,10 +347,16 @@ void WorkerService::Do(const WorkerRequest& request) {
     std::erase_if(uploads_, [&](const auto& upload) {  // it is decided
       return upload.second.object.fragment == resolve->fragment;
     });
+    std::erase_if(sendings_, [&](const auto& sending) {
+      return sending.first.second.fragment == resolve->fragment;
+    });
   }
-  const bool needs_object =
-      std::holds_alternative<LoadState>(request) || std::holds_alternative<ApplyCommit>(request);
-  training_->Start(request, needs_object ? std::exchange(fetched_, nullptr) : nullptr);
+  Fetched fetched;
+  if (const auto* load = std::get_if<LoadState>(&request))
+    fetched = std::exchange(fetched_[load->object.id.fragment], nullptr);
+  if (const auto* apply = std::get_if<ApplyCommit>(&request))
+    fetched = std::exchange(fetched_[apply->commit.fragment], nullptr);
+  training_->Start(request, std::move(fetched));
 }
 
 void WorkerService::Load(const LoadData& load) {
@@ -371,6 +423,7 @@ void WorkerService::StartTraining(const LoadData& load, const DataLoaded& loaded
       [this](WorkerEvent event, Chunks chunks) {
         events_.Push(ShellEvent(Answer{std::move(event), std::move(chunks)}));
       });
+  if (!options_.peer_listen.empty() && !options_.snapshot_folder.empty()) StartReducing(load);
   Step(loaded);
 }
 
@@ -391,6 +444,10 @@ void WorkerService::SendHeartbeat() {
     h.bytes_sent += client->counters().socket_bytes_out;
     h.bytes_received += client->counters().socket_bytes_in;
   }
+  h.links = peers_->Links();
+  if (bulk_) h.up_bytes_per_s = bulk_->stats().delivery_rate_bytes_per_s;
+  for (const PeerLink& link : h.links)
+    h.up_bytes_per_s = std::max(h.up_bytes_per_s, link.bytes_per_s);
   if (core_->session().value != 0) Send(control_.get(), h);
 }
 
@@ -401,6 +458,8 @@ Duration WorkerService::BeatEvery() const {
 
 void WorkerService::Beat() {
   SendHeartbeat();
+  // A superseded process with this key may have taken the relay's line with its own greeting.
+  if (bulk_up_ && core_->assignment() && !core_->assignment()->peers.empty()) peers_->Greet();
   // A connection that is up but brings no answers is replaced.
   if (core_->welcome() && control_->connected() &&
       MonotonicNs() - last_heard_ns_ >
@@ -410,107 +469,10 @@ void WorkerService::Beat() {
     return;
   }
   if (!enrolling_ && control_ && control_->connected()) Step(WorkerTick{});
-  if (download_ && MonotonicNs() - download_->last_chunk_ns > kDownloadStall.count())
-    AskForChunks(/*new_attempt=*/true);
+  if (download_) download_->Tick(Now());
+  if (reducing_) reducing_->Tick(Now());
+  OnReports(reports_);  // whatever was lost is said again
   if (coordinator_blobs_) coordinator_blobs_->AskAgain(/*if_silent=*/true);
-}
-
-// ---- objects that come ----
-
-void WorkerService::StartDownload(const ObjectInfo& object) {
-  auto receiver =
-      ChunkReceiver::Create({object.chunks, object.bytes, object.root, kDownloadWindowBytes});
-  if (!receiver.ok()) return Fail(receiver.status());
-  download_ = Download{object, std::move(*receiver),
-                       std::make_shared<std::vector<std::string>>(object.chunks)};
-  AskForChunks(/*new_attempt=*/true);
-}
-
-void WorkerService::AskForChunks(bool new_attempt) {
-  if (!download_ || !bulk_) return;
-  ChunkReceiver& receiver = download_->receiver;
-  Fetch fetch{.object = download_->object.id};
-  if (new_attempt) {
-    receiver.StartAttempt();
-    download_->last_chunk_ns = MonotonicNs();
-    for (const ChunkSpan& s : receiver.MissingRuns(kMaxMissingRuns))
-      fetch.missing.push_back({s.first, s.count});
-  }
-  fetch.attempt = receiver.attempt();
-  fetch.granted_bytes = receiver.GrantedBytes();
-  if (Send(bulk_.get(), fetch)) receiver.NoteGrantSent();
-}
-
-void WorkerService::OnChunk(const std::vector<Frame>& frames) {
-  absl::StatusOr<ChunkHeader> header = DecodeChunkHeader(frames[0].bytes());
-  if (header.ok() && header->kind == ObjectKind::kBlob) {
-    if (coordinator_blobs_ && header->bytes == frames[1].size())
-      coordinator_blobs_->OnChunk(header->transfer, frames[1].bytes());
-    return;
-  }
-  if (samples_) samples_->NoteExchange();
-  if (!download_ || !header.ok() || header->bytes != frames[1].size() ||
-      header->kind != download_->object.id.kind)
-    return;
-  if (Xxh3(frames[1].bytes()) != header->checksum) return;
-  ChunkReceiver& receiver = download_->receiver;
-  if (header->transfer != receiver.attempt()) return;  // of something else, or late
-  if (receiver.Accept(header->transfer, header->chunk, frames[1].bytes()) ==
-      ChunkReceiver::Verdict::kNew) {
-    (*download_->chunks)[header->chunk] = frames[1].ToString();
-    download_->last_chunk_ns = MonotonicNs();
-  }
-  if (!receiver.complete()) {
-    if (receiver.GrantDue()) AskForChunks(/*new_attempt=*/false);
-    return;
-  }
-  if (!receiver.Verified()) {
-    LogWarning("an object came with the wrong root; it is fetched again");
-    receiver.Reset();
-    return AskForChunks(/*new_attempt=*/true);
-  }
-  fetched_ = download_->chunks;
-  const ObjectId id = download_->object.id;
-  download_.reset();
-  Step(ObjectFetched{id});
-}
-
-// ---- contributions that go ----
-
-void WorkerService::OnFetch(const Fetch& fetch) {
-  auto it = uploads_.find(fetch.object.contribution);
-  if (fetch.object.kind != ObjectKind::kContribution || it == uploads_.end() ||
-      it->second.object != fetch.object)
-    return;
-  if (!bulk_up_) {
-    it->second.waiting = fetch;
-    return;
-  }
-  std::vector<ChunkSpan> missing;
-  for (const ChunkRun& run : fetch.missing) missing.push_back({run.first, run.count});
-  if (!it->second.outgoing.OnFetch(fetch.attempt, missing, fetch.granted_bytes).ok()) return;
-  LogDebug("sends contribution " + Describe(it->first));
-  Pump(it->second);
-}
-
-void WorkerService::Pump(Upload& upload) {
-  const uint64_t elements = layout_.at(upload.object.fragment.value).elements;
-  while (std::optional<uint32_t> chunk = upload.outgoing.Next()) {
-    const std::string& payload = (*upload.chunks)[*chunk];
-    ChunkHeader header{
-        .kind = ObjectKind::kContribution, .transfer = upload.outgoing.attempt(), .chunk = *chunk};
-    header.codec = codec_up_;
-    header.elements = std::min(kChunkElements, elements - *chunk * kChunkElements);
-    header.bytes = payload.size();
-    header.checksum = Xxh3(AsBytes(payload));
-    std::vector<Frame> frames;
-    frames.emplace_back(EncodeChunkHeader(header));
-    frames.emplace_back(std::string(payload));
-    if (!bulk_ || !bulk_->Send(std::move(frames))) return;  // Room, or the next attempt, goes on
-    upload.outgoing.MarkSent();
-    if (upload.outgoing.finished())
-      LogDebug("has sent contribution " + Describe(upload.object.contribution));
-  }
 }
 
 }  // namespace longhaul

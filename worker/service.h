@@ -16,21 +16,23 @@
 #include "common/bounded_queue.h"
 #include "common/time.h"
 #include "data/corpus.h"
+#include "reducer/parted_fetch.h"
 #include "sharding/order/mixed_order.h"
 #include "transport/client.h"
+#include "transport/credit_windows.h"
 #include "transport/invitation.h"
 #include "transport/keys.h"
 #include "transport/transfer.h"
 #include "worker/coordinator_source.h"
 #include "worker/core/worker.h"
+#include "worker/peers.h"
+#include "worker/reducing.h"
 #include "worker/samples.h"
 #include "worker/training.h"
 
 namespace longhaul {
 
 inline constexpr size_t kMaxWorkerEvents = 16384;
-inline constexpr uint64_t kDownloadWindowBytes = 4 * 1024 * 1024;
-inline constexpr Duration kDownloadStall = Seconds(5);  // without a chunk: ask again
 inline constexpr size_t kMaxUploads =
     256;  // coded contributions kept; one per fragment is undecided
 
@@ -48,7 +50,11 @@ class WorkerService {
     // Where residual and inner state are kept for a later process; "": nowhere. One worker's, of
     // one run.
     std::string snapshot_folder;
-    Duration give_up{0};  // without ever having joined; 0: never
+    // Where other workers may reach this one; "": it does not offer to reduce. Needs
+    // snapshot_folder, for what it holds.
+    std::string peer_listen;     // address:port
+    std::string peer_advertise;  // host:port that others are told; "": from peer_listen
+    Duration give_up{0};         // without ever having joined; 0: never
     bool toy = false;
     // Finds the run's data by its identity; null for the toy trainer. On the loop's thread, once.
     // Not for a run with a manifest: its blocks come from `sources`, then from the coordinator, and
@@ -99,40 +105,60 @@ class WorkerService {
   struct FeedReady {
     absl::Status status;
   };
-  using ShellEvent = std::variant<Connection, Inbox, Answer, Room, FetchBlob, FeedReady>;
-  struct Download {
-    ObjectInfo object;
-    ChunkReceiver receiver;
-    std::shared_ptr<std::vector<std::string>> chunks;
-    int64_t last_chunk_ns = 0;
+  struct PeerInbox {
+    WorkerKey from;
+    std::vector<Frame> frames;
   };
+  struct PeerConnected {
+    WorkerKey peer;
+  };
+  struct PeerMessage {  // of the reducing thread
+    WorkerKey to;
+    Message message;
+  };
+  using Reports = std::vector<SliceReport>;
+  using ShellEvent = std::variant<Connection, Inbox, Answer, Room, FetchBlob, FeedReady, PeerInbox,
+                                  PeerConnected, PeerMessage, Reports>;
   struct Upload {
     ObjectId object;
     Chunks chunks;
+  };
+  // Of an upload, or a slice of it, to one receiver.
+  struct Sending {
     Outgoing::Sizes sizes;
     Outgoing outgoing;
     std::optional<Fetch> waiting;  // came before the bulk connection
   };
+  using SendingId = std::pair<WorkerKey, ObjectId>;  // zero key: to the coordinator
 
   absl::Status Connect(bool enrolling);
   absl::StatusOr<std::unique_ptr<DealerClient>> StartClient(bool bulk, const CurveKeyPair& keys,
                                                             const std::string& address);
   void Handle(ShellEvent&& event);
   void OnConnection(const Connection& connection);
-  void OnFrames(const std::vector<Frame>& frames);
-  void OnChunk(const std::vector<Frame>& frames);
+  void OnFrames(std::vector<Frame>&& frames);
+  void OnChunk(const WorkerKey& from, const std::vector<Frame>& frames);
   void OnMessage(const Envelope& envelope);
-  void OnFetch(const Fetch& fetch);
+  void OnPeer(const WorkerKey& from, std::vector<Frame>&& frames);
+  void OnFetch(const WorkerKey& from, const Fetch& fetch);
+  void OnRefused(const WorkerKey& from, const ObjectId& object);
+  void OnReports(Reports reports);
+  void FollowOrders();
+  void StartReducing(const LoadData& load);
+  bool IsReducer(const WorkerKey& key) const;
+  static Timestamp Now();  // monotonic
   void Step(const WorkerEvent& event);
   void Do(const WorkerRequest& request);
   void Load(const LoadData& load);
   absl::Status OpenFeed(const LoadData& load);
   void OnFeedReady(const absl::Status& status);
   void StartTraining(const LoadData& load, const DataLoaded& loaded);
-  void StartDownload(const ObjectInfo& object);
-  void AskForChunks(bool new_attempt);
-  void Pump(Upload& upload);
+  void StartDownload(const FetchObject& fetch);
+  void CheckDownload();
+  void Pump(const SendingId& id, Sending& sending);
   bool Send(DealerClient* client, const Message& message);
+  bool SendPeer(const WorkerKey& to, const Message& message);
+  std::optional<std::vector<Frame>> Encode(const Message& message);
   void SendEnroll();
   Duration BeatEvery() const;
   void SendHeartbeat();
@@ -150,7 +176,12 @@ class WorkerService {
   std::unique_ptr<Trainer> trainer_;  // until training starts
   std::unique_ptr<TrainingThread> training_;
   std::unique_ptr<DealerClient> control_;
-  std::unique_ptr<DealerClient> bulk_;
+  std::shared_ptr<DealerClient> bulk_;
+  std::unique_ptr<Peers> peers_;
+  std::unique_ptr<Storage> storage_;          // of the slices that it reduces
+  std::unique_ptr<ReducingThread> reducing_;  // null: this worker does not reduce
+  std::vector<PeerView> known_peers_;
+  Reports reports_;
   bool try_again_ = false;  // connect anew with the next heartbeat
   int wrong_server_ = 0;    // handshakes that failed before we joined
   bool bulk_up_ = false;    // its kConnected was seen, and no end since
@@ -158,9 +189,12 @@ class WorkerService {
   bool switch_key_ = false;  // connect again with the other key
   size_t address_ = 0;
   uint64_t sequence_ = 0;
-  std::optional<Download> download_;
-  Fetched fetched_;  // the object that the core has been told is here
+  uint64_t transfers_;  // numbers them; grows over the lives of this worker
+  std::optional<PartedFetch> download_;
+  CreditWindows credit_{kFetchWindowBytes};
+  std::map<FragmentId, Fetched> fetched_;  // what the core has been told is here
   std::map<ContributionId, Upload> uploads_;
+  std::map<SendingId, Sending> sendings_;
   std::vector<FragmentLayout> layout_;
   uint32_t codec_up_ = 0;
   Digest manifest_id_{};

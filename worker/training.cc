@@ -97,13 +97,13 @@ void TrainingThread::Do(const TrainStep& job, const Fetched&) {
 void TrainingThread::Do(const CodeContribution& job, const Fetched&) {
   ObjectInfo object{
       .id = {ObjectKind::kContribution, job.generation, job.fragment, job.base, job.id}};
-  absl::StatusOr<Replica::Coded> coded = Part(job.fragment).Code();
+  absl::StatusOr<Replica::Coded> coded = Part(job.fragment).Code(job.slices);
   if (!coded.ok()) {
     LogError(std::string(coded.status().message()));
-    return post_(ContributionCoded{object}, nullptr);
+    return post_(ContributionCoded{object, {}}, nullptr);
   }
   coded->object.id = object.id;
-  post_(ContributionCoded{coded->object}, coded->chunks);
+  post_(ContributionCoded{coded->object, coded->slices}, coded->chunks);
 }
 
 void TrainingThread::Do(const ApplyCommit& job, const Fetched& fetched) {

@@ -62,6 +62,7 @@ struct Applier {
     for (size_t i = 0; i < s.fragments.size(); ++i) {
       s.fragments[i].round.reset();
       s.fragments[i].decided = s.last_round;
+      s.fragments[i].reduced_by.clear();
       SetSnapshot(s.fragments[i], r.snapshots[i]);
     }
     s.cutting.clear();
@@ -77,6 +78,11 @@ struct Applier {
     for (Fragment& f : s.fragments) {
       if (!f.round) continue;
       f.round->deadline = f.round->deadline + r.grace;
+      // What this process had put together, or reduced itself, is made again.
+      Disassemble(*f.round);
+      for (Slice& slice : f.round->slices) {
+        if (slice.reducer.value == 0) slice.attempt = 0;
+      }
       if (f.round->quorum_held) f.round->quorum_held = *f.round->quorum_held + r.grace;
     }
     if (s.frozen_until) s.frozen_until = *s.frozen_until + r.grace;
@@ -225,13 +231,7 @@ struct Applier {
     Round& round = *s.fragment(r.fragment).round;
     Contribution& c = round.contributions.at(r.id.session);
     LONGHAUL_CHECK(c.id() == r.id && !c.held, "a contribution is held once");
-    c.held = true;
-    ++round.held;
-    round.held_tokens += c.quorum_tokens;
-    if (!round.quorum_held && round.held >= round.quorum &&
-        round.held_tokens >= round.quorum_tokens) {
-      round.quorum_held = now;
-    }
+    MarkHeld(round, c);
   }
 
   void operator()(const ContributionRefused& r) {
@@ -262,6 +262,7 @@ struct Applier {
       for (const ContributionId& id : r.closing.included) Seal(r.fragment, round, id);
       round.closing = r.closing;
     }
+    Disassemble(round);
     round.deadline = now + round.time_limit;
   }
 
@@ -293,6 +294,8 @@ struct Applier {
     f.state_hash = r.commit.state_hash;
     f.hashes[f.version] = f.state_hash;
     f.commits[f.version] = commit;
+    f.reduced_by = round.slices;
+    for (Slice& slice : f.reduced_by) slice.continues = true;
     f.disputes.clear();
   }
 
@@ -302,6 +305,12 @@ struct Applier {
     const Round round = std::move(*f.round);
     f.round.reset();
     f.decided = round.id;
+    // Who began anew with a slice has its residual no more.
+    for (Slice& before : f.reduced_by) {
+      before.continues &=
+          std::none_of(round.slices.begin(), round.slices.end(),
+                       [&](const Slice& s) { return s.reducer == before.reducer && !s.continues; });
+    }
     // The next one has more time: else none of them might ever reach its quorum. Without a
     // measured time they have the most anyway.
     if (f.last_round_time > Duration{0})
@@ -311,6 +320,78 @@ struct Applier {
       Carry(r.fragment, c);
     }
     ++s.aborted_rounds;
+  }
+
+  // ---- slices ----
+
+  void operator()(const PeerOffered& r) { s.sessions.at(r.session).peer_address = r.address; }
+
+  void operator()(const LinkMeasured& r) {
+    Session& session = s.sessions.at(r.link.session);
+    session.up_bytes_per_s = r.link.up_bytes_per_s;
+    session.down_bytes_per_s = r.link.down_bytes_per_s;
+  }
+
+  void operator()(const SlicesPlaced& r) {
+    Round& round = *s.fragment(r.fragment).round;
+    LONGHAUL_CHECK(round.id == r.round && round.contributions.empty() && round.slices.empty() &&
+                       r.slices.size() <= kMaxSlices,
+                   "a round is cut once, before anybody contributes");
+    round.slices = r.slices;
+  }
+
+  void operator()(const SlicesMoved& r) {
+    Round& round = *s.fragment(r.fragment).round;
+    LONGHAUL_CHECK(round.id == r.round && !round.assembled, "what is assembled needs no reducer");
+    for (const SliceMove& move : r.moves) {
+      Slice& slice = round.slices.at(move.slice);
+      auto before = s.sessions.find(slice.reducer);
+      if (r.poor && before != s.sessions.end()) before->second.poor_reducer = true;
+      slice = {.first_chunk = slice.first_chunk, .chunks = slice.chunks, .reducer = move.reducer};
+      if (!round.closing) ForgetHeld(round, move.slice);
+    }
+    ++round.moves;
+    round.deadline = now + round.time_limit;
+  }
+
+  void operator()(const ContributionCut& r) {
+    Round& round = *s.fragment(r.fragment).round;
+    Contribution& c = round.contributions.at(r.id.session);
+    LONGHAUL_CHECK(c.id() == r.id && r.slices.size() == round.slices.size(),
+                   "a contribution is cut as its round is");
+    c.slices = r.slices;
+  }
+
+  void operator()(const SliceHeld& r) {
+    Round& round = *s.fragment(r.fragment).round;
+    const uint64_t all = ~uint64_t{0} >> (64 - round.slices.size());
+    for (const ContributionId& id : r.contributions) {
+      Contribution& c = round.contributions.at(id.session);
+      LONGHAUL_CHECK(c.id() == id && !c.held, "a slice of a contribution is held once");
+      c.held_slices |= uint64_t{1} << r.slice;
+      if (c.held_slices == all) MarkHeld(round, c);
+    }
+  }
+
+  void operator()(const SliceReady& r) {
+    Round& round = *s.fragment(r.fragment).round;
+    LONGHAUL_CHECK(round.id == r.round && round.closing && round.closing->attempt == r.attempt,
+                   "a slice is ready for the attempt that is made");
+    Slice& slice = round.slices.at(r.slice);
+    slice.attempt = r.attempt;
+    slice.aggregate = r.aggregate;
+  }
+
+  void operator()(const AggregateAssembled& r) {
+    Round& round = *s.fragment(r.fragment).round;
+    LONGHAUL_CHECK(round.id == r.round && round.AllSlicesReady(), "all slices or none");
+    round.assembled = Assembled{r.aggregate, r.state_hash, now};
+  }
+
+  void operator()(const AggregateStored& r) {
+    Round& round = *s.fragment(r.fragment).round;
+    LONGHAUL_CHECK(round.id == r.round && round.assembled, "only what is there can be held");
+    round.holders.insert(r.holder);
   }
 
   // ---- checkpoints and requests ----
@@ -338,6 +419,31 @@ struct Applier {
   void operator()(const RequestClosed& r) { s.requests.erase(r.request); }
 
   // ---- parts of the above ----
+
+  void MarkHeld(Round& round, Contribution& c) {
+    c.held = true;
+    ++round.held;
+    round.held_tokens += c.quorum_tokens;
+    if (!round.quorum_held && round.held >= round.quorum &&
+        round.held_tokens >= round.quorum_tokens) {
+      round.quorum_held = now;
+    }
+  }
+
+  // A new reducer has nothing of this slice.
+  static void ForgetHeld(Round& round, uint32_t slice) {
+    for (auto& [session, c] : round.contributions) {
+      c.held_slices &= ~(uint64_t{1} << slice);
+      if (!std::exchange(c.held, false)) continue;
+      --round.held;
+      round.held_tokens -= c.quorum_tokens;
+    }
+  }
+
+  static void Disassemble(Round& round) {
+    round.assembled.reset();
+    round.holders.clear();
+  }
 
   void Seal(FragmentId fragment, const Round& round, const ContributionId& id) {
     const Contribution& c = round.contributions.at(id.session);

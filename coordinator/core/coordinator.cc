@@ -51,7 +51,8 @@ Coordinator::Coordinator(const RunConfig& config)
       quorum_per_mille_(PerMille(config.round.quorum)),
       patience_per_mille_(PerMille(config.run.patience)),
       grace_per_mille_(PerMille(config.round.grace)),
-      required_workers_(Names(config.round.required_workers)) {
+      required_workers_(Names(config.round.required_workers)),
+      trusted_reducers_(Names(config.reduce.trusted)) {
   LONGHAUL_CHECK(positions_per_step_ > 0, "a step uses at least one sample");
   const auto steps = StepsPerWorker(config.sync.steps_per_worker);
   LONGHAUL_CHECK(steps.has_value(), "the configuration was checked");
@@ -143,8 +144,12 @@ Assignment Coordinator::AssignmentFor(SessionId id,
     if (f.round && !f.round->closing) {
       auto member = f.round->members.find(id);
       if (member != f.round->members.end()) {
-        a.rounds.push_back({f.round->id, fragment, f.round->base,
-                            std::min(member->second, StepsWithinReach(id, fragment))});
+        a.rounds.push_back({f.round->id,
+                            fragment,
+                            f.round->base,
+                            std::min(member->second, StepsWithinReach(id, fragment)),
+                            {}});
+        for (const Slice& slice : f.round->slices) a.rounds.back().slices.push_back(slice.chunks);
       }
     }
     a.outcomes.push_back(
@@ -157,6 +162,11 @@ Assignment Coordinator::AssignmentFor(SessionId id,
   for (const auto& [request_id, open] : state_.requests) {
     if (open.session == id && a.requests.size() < kMaxRequestsPerMessage)
       a.requests.push_back(open.request);
+  }
+  if (WorkersReduce()) {
+    a.peers = PeersOf(id);
+    a.orders = OrdersFor(id);
+    a.aggregates = AggregatesFor(stated);
   }
   return a;
 }
@@ -186,7 +196,17 @@ std::string Coordinator::WaitingFor() const {
              " workers are ready, " + std::to_string(state_.leases.totals(FragmentId{0}).free) +
              " samples are free";
     }
-    if (round->closing) return name + "adding up round " + std::to_string(round->id.value);
+    if (round->closing) {
+      std::string text = name + "adding up round " + std::to_string(round->id.value);
+      if (round->assembled) return text + ": waiting for another holder of the aggregate";
+      for (const Slice& slice : round->slices) {
+        if (slice.attempt == round->closing->attempt) continue;
+        auto session = state_.sessions.find(slice.reducer);
+        text += "; waiting for " + (session == state_.sessions.end() ? "the coordinator's slice"
+                                                                     : session->second.name);
+      }
+      return text;
+    }
     std::string text = name + "round " + std::to_string(round->id.value) + ": " +
                        std::to_string(round->held) + " of " + std::to_string(round->live_members) +
                        " contributions, quorum " + std::to_string(round->quorum);

@@ -8,7 +8,8 @@
 // docs/ARCHITECTURE.md follows one round through it.
 //
 // Files: handle.cc what an event means; decide.cc what follows from the state and the time;
-// apply.cc what a record changes; requests.cc what others must do or know because of it.
+// apply.cc what a record changes; requests.cc what others must do or know because of it; slices.cc
+// rounds that workers reduce.
 #pragma once
 
 #include <map>
@@ -23,6 +24,7 @@
 #include "coordinator/core/record.h"
 #include "coordinator/core/state.h"
 #include "proto/run_config.h"
+#include "sharding/plan/shares.h"
 
 namespace longhaul {
 
@@ -72,6 +74,7 @@ class Coordinator {
   // What the participation contract misses in this round; "" when nothing.
   std::string Unmet(const Round& round) const;
   Duration Grace(const Round& round) const;
+  bool QuorumHeld(const Round& round) const;
   // A live member that is not late has no contribution held.
   bool WorthWaiting(const Round& round) const;
   uint64_t StepsOf(const Session& session) const;
@@ -95,6 +98,34 @@ class Coordinator {
   bool HasStep(SessionId id, FragmentId fragment) const;  // leased to it, a step's worth
   bool DataUsedUp() const;  // not even one step's worth is left to anybody
   std::optional<Timestamp> NextWake() const;
+
+  // ---- slices.cc: rounds that workers reduce ----
+  bool WorkersReduce() const { return config_.reduce.placement == "workers"; }
+  bool Trusted(const WorkerKey& key) const;
+  // May be given slices of a round with so many members.
+  bool MayReduce(SessionId id, const Session& session, uint64_t members) const;
+  // Contributions that it is told of, in all its orders.
+  uint64_t OrderedFrom(SessionId id) const;
+  std::vector<SessionId> ReducersFor(const RoundOpened& opened) const;
+  SharePeer PeerOf(SessionId id) const;  // its link
+  std::vector<double> SharesOf(const std::vector<SessionId>& reducers,
+                               const RoundOpened& opened) const;
+  std::optional<SlicesPlaced> PlaceSlices(const RoundOpened& opened) const;
+  // To another worker that may, otherwise to the coordinator; late ones to the coordinator.
+  SlicesMoved MoveSlices(FragmentId id, const std::vector<uint32_t>& slices, bool poor) const;
+  // Slices whose reducers are gone; or, at the deadline, late.
+  std::optional<RecordBody> DecideMoves(FragmentId id) const;
+  bool EnoughHolders(const Round& round) const;
+  Timestamp HoldersUntil(const Round& round) const;  // then it commits without
+  RoundCommitted MakeCommit(FragmentId id, const Assembled& assembled) const;
+  std::vector<SliceOrder> OrdersFor(SessionId id) const;
+  std::vector<PeerView> PeersOf(SessionId id) const;
+  std::vector<AggregateView> AggregatesFor(const std::vector<FragmentState>& stated) const;
+  ReduceSlices MakeReduceSlices() const;
+  AssembleRound MakeAssembleRound(FragmentId id) const;
+  void NoteSlices(const RecordBody& body);
+  bool FitsSlices(const Round& round, uint64_t elements, const ContributionReady& ready) const;
+
   // "" when it may be accepted.
   std::string CheckContribution(SessionId session, const ContributionReady& ready) const;
 
@@ -118,6 +149,7 @@ class Coordinator {
   uint32_t patience_per_mille_;
   uint32_t grace_per_mille_;
   std::set<std::string> required_workers_;
+  std::set<std::string> trusted_reducers_;
   std::map<std::string, uint32_t> steps_per_worker_;
   State state_;
 
@@ -133,6 +165,7 @@ class Coordinator {
   Timestamp now_;
   Effects effects_;
   bool notify_all_ = false;
+  bool own_slices_changed_ = false;  // those that the coordinator's process reduces
   std::set<SessionId> notify_;
 };
 
@@ -147,5 +180,11 @@ struct ObjectSize {
   bool varies = false;
 };
 ObjectSize CodedSize(const SyncSection& sync, uint64_t elements);
+
+// What a contribution to a fragment and its aggregate take, or take at most.
+SharePayload PayloadOf(const RunConfig& config, uint64_t elements);
+
+// Chunks of each slice when a fragment is cut into as many as possible up to `slices` (0: one).
+std::vector<uint32_t> Cuts(uint64_t elements, uint32_t slices);
 
 }  // namespace longhaul

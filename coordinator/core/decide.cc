@@ -171,6 +171,7 @@ std::optional<RecordBody> Coordinator::DecideLease() {
 std::optional<RecordBody> Coordinator::DecideFragment(FragmentId id) const {
   const Fragment& f = state_.fragment(id);
   if (!f.round) return DecideNextRound(id);
+  if (auto r = DecideMoves(id)) return r;
   return f.round->closing ? DecideClosed(id) : DecideCollecting(id);
 }
 
@@ -234,9 +235,13 @@ bool Coordinator::WorthWaiting(const Round& round) const {
   return round.held + hopeless < round.live_members;
 }
 
+bool Coordinator::QuorumHeld(const Round& round) const {
+  return round.held >= round.quorum && round.held_tokens >= round.quorum_tokens;
+}
+
 std::optional<RecordBody> Coordinator::DecideCollecting(FragmentId id) const {
   const Round& round = *state_.fragment(id).round;
-  const bool quorum = round.held >= round.quorum && round.held_tokens >= round.quorum_tokens;
+  const bool quorum = QuorumHeld(round);
   if (quorum &&
       (!WorthWaiting(round) || now_ >= std::min(*round.quorum_held + Grace(round), round.deadline)))
     return DecideClose(id);
@@ -279,6 +284,9 @@ std::string Coordinator::Unmet(const Round& round) const {
 
 std::optional<RecordBody> Coordinator::DecideClosed(FragmentId id) const {
   const Round& round = *state_.fragment(id).round;
+  if (round.assembled && (EnoughHolders(round) || now_ >= HoldersUntil(round)))
+    return MakeCommit(id, *round.assembled);
+  if (round.assembled) return std::nullopt;
   if (now_ < round.deadline) return std::nullopt;  // the reducer's answer is an event
   if (round.closing->attempt >= kMaxAttempts)
     return RoundAborted{round.id, id, "it could not be added up in time"};
@@ -301,7 +309,7 @@ std::optional<Timestamp> Coordinator::NextWake() const {
   std::optional<Timestamp> next = state_.frozen_until;
   for (const Fragment& f : state_.fragments) {
     if (!f.round) continue;
-    Timestamp at = f.round->deadline;
+    Timestamp at = f.round->assembled ? HoldersUntil(*f.round) : f.round->deadline;
     if (!f.round->closing && f.round->quorum_held) {
       const Timestamp graced = *f.round->quorum_held + Grace(*f.round);
       if (graced > now_) at = std::min(at, graced);

@@ -3,6 +3,7 @@
 // state after a restart.
 #pragma once
 
+#include <map>
 #include <optional>
 #include <string>
 #include <utility>
@@ -31,6 +32,28 @@ struct ReduceRound {
   Version version;  // the new one
   uint32_t outer_lr_bits = 0;
   uint32_t outer_momentum_bits = 0;
+  std::vector<uint32_t> slices;  // chunks of each: they are coded each on its own
+};
+// All slices that the coordinator's process reduces now, for whom. Replaces every earlier one.
+struct ReduceSlices {
+  std::vector<SliceOrder> orders;
+  std::map<SessionId, WorkerKey> keys;  // of whoever contributes to them
+};
+// Every slice is ready: fetch them, and find the state that follows.
+struct AssembleRound {
+  FragmentId fragment;
+  RoundId round;
+  uint32_t attempt = 0;
+  uint32_t moves = 0;
+  Version version;  // the new one
+  struct Part {
+    ObjectInfo object;
+    SessionId reducer;
+    WorkerKey key;  // the reducer's; zero: the coordinator
+  };
+  std::vector<Part> parts;  // in order
+  uint32_t outer_lr_bits = 0;
+  uint32_t outer_momentum_bits = 0;
 };
 struct InstallRound {
   FragmentId fragment;
@@ -54,8 +77,9 @@ struct ExpelKey {
 struct ShutDown {
   bool success = false;  // all rounds done, and the participation contract kept
 };
-using Request = std::variant<ExpectContribution, DropContribution, ReduceRound, InstallRound,
-                             StoreCheckpoint, AdmitKey, ExpelKey, ShutDown>;
+using Request =
+    std::variant<ExpectContribution, DropContribution, ReduceRound, InstallRound, StoreCheckpoint,
+                 AdmitKey, ExpelKey, ShutDown, ReduceSlices, AssembleRound>;
 
 // A direct answer to one connection, before or without a session.
 struct Reply {

@@ -73,6 +73,16 @@ struct PreparedEvent {
   uint32_t attempt = 0;
   ObjectInfo aggregate;
   Digest state_hash{};
+  uint32_t moves = 0;  // AssembleRound's
+};
+// What the reducer of a slice has; session 0: the one in the coordinator's process.
+struct SliceReportEvent {
+  SessionId session;
+  SliceReport report;
+};
+struct AggregateHeldEvent {
+  SessionId session;
+  ObjectInfo object;
 };
 // A checkpoint is durable. Per fragment: the state object it offers, and the oldest version among
 // the checkpoints kept.
@@ -102,6 +112,10 @@ struct SilentEvent {
 // is spent on them. Stated whenever the set changes.
 struct LateEvent {
   std::vector<SessionId> sessions;
+};
+// What the links of sessions carry, where that has changed by more than a little.
+struct LinksEvent {
+  std::vector<LinkRates> links;
 };
 // Inner steps per round, as planned for each session.
 struct PlanEvent {
@@ -134,7 +148,7 @@ using EventBody = std::variant<BootEvent, TickEvent, EnrollEvent, HelloEvent, St
                                ContributionEvent, HeldEvent, RefusedEvent, LostEvent, PreparedEvent,
                                CheckpointEvent, RequestDoneEvent, LeaveEvent, SilentEvent,
                                LateEvent, PlanEvent, RollBackEvent, InviteEvent, RevokeEvent,
-                               AllowEvent>;
+                               AllowEvent, SliceReportEvent, AggregateHeldEvent, LinksEvent>;
 
 struct Event {
   Timestamp now;

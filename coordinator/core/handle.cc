@@ -13,6 +13,7 @@ namespace {
 constexpr Duration kHeartbeatEvery = Seconds(1);
 // So many at once, and more than a third of the members: the fault is taken to be ours.
 constexpr uint64_t kManySilent = 3;
+constexpr size_t kMaxPeerAddress = 256;
 constexpr int kFreezeSilences = 3;  // for so many times the silence limit, at most
 
 }  // namespace
@@ -80,12 +81,14 @@ struct EventHandler {
     if (std::find(superseded.begin(), superseded.end(), e.hello.process) != superseded.end())
       return refuse(RefusalCode::kSuperseded, "a newer process joined with this key");
     const SessionId live = worker->second.session;
-    if (live.value != 0) {
-      if (s.sessions.at(live).process == e.hello.process) return SendWelcome(e, live);
-      c.Commit(SessionEnded{live, EndReason::kSuperseded});
-    }
-    c.Commit(SessionOpened{s.last_session.Next(), e.key, e.hello.process, e.hello.name});
-    SendWelcome(e, s.last_session);
+    const bool same = live.value != 0 && s.sessions.at(live).process == e.hello.process;
+    if (live.value != 0 && !same) c.Commit(SessionEnded{live, EndReason::kSuperseded});
+    if (!same) c.Commit(SessionOpened{s.last_session.Next(), e.key, e.hello.process, e.hello.name});
+    const SessionId session = same ? live : s.last_session;
+    if (c.WorkersReduce() && s.sessions.at(session).peer_address != e.hello.peer_address &&
+        e.hello.peer_address.size() <= kMaxPeerAddress)
+      c.Commit(PeerOffered{session, e.hello.peer_address});
+    SendWelcome(e, session);
   }
 
   Duration SilenceLimit() const {
@@ -188,6 +191,13 @@ struct EventHandler {
     }
   }
 
+  void operator()(const LinksEvent& e) {
+    for (const LinkRates& link : e.links) {
+      if (s.sessions.contains(link.session) && link.up_bytes_per_s > 0 && link.down_bytes_per_s > 0)
+        c.Commit(LinkMeasured{link});
+    }
+  }
+
   // ---- rounds ----
 
   void Ignore(SessionId session, std::string why) {
@@ -226,6 +236,10 @@ struct EventHandler {
         .weight = ScaledWeight(c.RawWeightOf(e.ready.steps),
                                {round.weight_numerator, round.weight_denominator}),
         .loss_bits = std::bit_cast<uint64_t>(e.ready.loss)});
+    if (!round.slices.empty()) {
+      c.Commit(ContributionCut{e.ready.object.id.fragment, e.ready.object.id.contribution,
+                               e.ready.slices});
+    }
   }
 
   // Refused content: one failure is counted, the session is fenced, and the worker starts again
@@ -255,21 +269,79 @@ struct EventHandler {
 
   // The next attempt goes without them; their progress is carried.
   void operator()(const LostEvent& e) {
+    if (e.fragment.value >= s.fragments.size()) return;
     const std::optional<Round>& round = s.fragment(e.fragment).round;
     if (!round || round->id != e.round || !round->closing || round->closing->attempt != e.attempt)
       return;
+    Lose(e.fragment, *round, e.contributions);
+  }
+
+  void Lose(FragmentId fragment, const Round& in, const std::vector<ContributionId>& lost) {
+    const Round* round = &in;
     Closing next{.attempt = round->closing->attempt + 1};
     for (const ContributionId& id : round->closing->included) {
-      if (std::find(e.contributions.begin(), e.contributions.end(), id) != e.contributions.end())
-        continue;
+      if (std::find(lost.begin(), lost.end(), id) != lost.end()) continue;
       next.included.push_back(id);
     }
     next.divisor = c.DivisorOf(next.included, *round);
     if (next.included.size() < round->quorum || next.attempt > kMaxAttempts) {
-      return c.Commit(
-          RoundAborted{round->id, e.fragment, "the reducer lost too many contributions"});
+      return c.Commit(RoundAborted{round->id, fragment, "the reducer lost too many contributions"});
     }
-    c.Commit(RoundClosed{round->id, e.fragment, std::move(next)});
+    c.Commit(RoundClosed{round->id, fragment, std::move(next)});
+  }
+
+  // What the reducer of a slice has. It is repeated, so most of it is known.
+  void operator()(const SliceReportEvent& e) {
+    const SliceReport& r = e.report;
+    if (r.fragment.value >= s.fragments.size()) return Ignore(e.session, "no such fragment");
+    const auto reduces = [&] {
+      const std::optional<Round>& round = s.fragment(r.fragment).round;
+      return round && round->id == r.round && r.slice < round->slices.size() &&
+             round->slices[r.slice].reducer == e.session && !round->assembled;
+    };
+    if (!reduces()) return;  // decided, or moved: the next Assignment tells
+    const Round& round = *s.fragment(r.fragment).round;
+    if (r.failed) return c.Commit(c.MoveSlices(r.fragment, {r.slice}, /*poor=*/true));
+    if (!round.closing) {
+      NoteHeld(r, round);
+      for (const ContributionId& id : r.refused) {
+        if (reduces() && Find(r.fragment, id)) Refuse(r.fragment, id, r.reason);
+      }
+      return;
+    }
+    std::vector<ContributionId> lost = r.lost;
+    lost.insert(lost.end(), r.refused.begin(), r.refused.end());
+    if (std::any_of(lost.begin(), lost.end(), [&](const auto& id) { return round.Includes(id); }))
+      return Lose(r.fragment, round, lost);
+    const Slice& slice = round.slices[r.slice];
+    if (r.attempt != round.closing->attempt || slice.attempt == r.attempt) return;
+    if (r.aggregate.chunks != slice.chunks)
+      return Ignore(e.session, "its aggregate is cut wrongly");
+    c.Commit(SliceReady{round.id,
+                        r.fragment,
+                        r.slice,
+                        r.attempt,
+                        {r.aggregate.chunks, r.aggregate.bytes, r.aggregate.root}});
+  }
+
+  void NoteHeld(const SliceReport& r, const Round& round) {
+    SliceHeld held{r.fragment, r.slice, {}};
+    for (const auto& [session, contribution] : round.contributions) {
+      const bool known = contribution.held_slices >> r.slice & 1;
+      if (!known && std::find(r.held.begin(), r.held.end(), contribution.id()) != r.held.end())
+        held.contributions.push_back(contribution.id());
+    }
+    if (!held.contributions.empty()) c.Commit(std::move(held));
+  }
+
+  void operator()(const AggregateHeldEvent& e) {
+    const FragmentId fragment = e.object.id.fragment;
+    if (fragment.value >= s.fragments.size() || !s.sessions.contains(e.session)) return;
+    const std::optional<Round>& round = s.fragment(fragment).round;
+    if (!round || !round->assembled || round->assembled->aggregate != e.object ||
+        round->holders.contains(e.session))
+      return;
+    c.Commit(AggregateStored{round->id, fragment, e.session});
   }
 
   void operator()(const PreparedEvent& e) {
@@ -277,16 +349,10 @@ struct EventHandler {
     const std::optional<Round>& round = s.fragment(e.fragment).round;
     if (!round || round->id != e.round || !round->closing || round->closing->attempt != e.attempt)
       return;
-    c.Commit(RoundCommitted{
-        CommitView{.round = e.round,
-                   .attempt = e.attempt,
-                   .fragment = e.fragment,
-                   .version = s.fragment(e.fragment).version.Next(),
-                   .aggregate = e.aggregate,
-                   .outer_lr_bits = c.OuterLrBits(s.fragment(e.fragment).version.Next()),
-                   .outer_momentum_bits = c.OuterMomentumBits(),
-                   .state_hash = e.state_hash}});
-    c.recovered_ = false;
+    if (round->slices.empty())
+      return c.Commit(c.MakeCommit(e.fragment, {e.aggregate, e.state_hash, {}}));
+    if (round->AllSlicesReady() && round->moves == e.moves && !round->assembled)
+      c.Commit(AggregateAssembled{e.round, e.fragment, e.aggregate, e.state_hash});
   }
 
   void operator()(const CheckpointEvent& e) {
@@ -364,7 +430,7 @@ std::string Coordinator::CheckContribution(SessionId id, const ContributionReady
   if (!std::isfinite(ready.loss)) return "";  // coded into nothing: its size says nothing
   const ObjectSize size = CodedSize(config_.sync, f.elements);
   if (ready.object.chunks != size.chunks || ready.object.bytes > size.bytes ||
-      (!size.varies && ready.object.bytes != size.bytes))
+      (!size.varies && ready.object.bytes != size.bytes) || !FitsSlices(round, f.elements, ready))
     return "its size is wrong";
   return "";
 }
@@ -380,8 +446,13 @@ Effects Coordinator::Step(const Event& event) {
     LONGHAUL_CHECK(i < kMaxDecisionsPerStep, "decisions come to an end");
     std::optional<RecordBody> next = Decide();
     if (!next) break;
+    const auto* opened = std::get_if<RoundOpened>(&*next);
+    std::optional<SlicesPlaced> placed;
+    if (opened) placed = PlaceSlices(*opened);
     Commit(std::move(*next));
+    if (placed) Commit(std::move(*placed));
   }
+  if (std::exchange(own_slices_changed_, false) && WorkersReduce()) Ask(MakeReduceSlices());
   if (notify_all_) {
     for (const auto& [id, session] : state_.sessions) notify_.insert(id);
   }

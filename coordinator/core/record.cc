@@ -115,6 +115,52 @@ struct Describe {
     return std::string("phase ") + kNames[static_cast<int>(x.phase) % 6] +
            (x.reason.empty() ? "" : ": " + x.reason);
   }
+  std::string operator()(const PeerOffered& x) {
+    return Text(x.session) + " offers to reduce at " + x.address;
+  }
+  std::string operator()(const SlicesPlaced& x) {
+    std::string text = Text(x.round) + " of " + Text(x.fragment) + " is reduced by";
+    for (const Slice& s : x.slices) {
+      text += " " + Reducer(s.reducer) + " (" + std::to_string(s.chunks) +
+              (s.chunks == 1 ? " chunk" : " chunks") + (s.continues ? ", continues)" : ")");
+    }
+    return text;
+  }
+  std::string operator()(const SlicesMoved& x) {
+    std::string text = Text(x.round) + ":";
+    for (const SliceMove& m : x.moves) {
+      text += " slice " + std::to_string(m.slice) + " moves from " + Reducer(m.from) + " to " +
+              Reducer(m.reducer);
+    }
+    return text;
+  }
+  std::string operator()(const ContributionCut& x) {
+    return "contribution " + Text(x.id) + " has " + std::to_string(x.slices.size()) + " slices";
+  }
+  std::string operator()(const SliceHeld& x) {
+    std::string text = "slice " + std::to_string(x.slice) + " of " + Text(x.fragment) + " held of";
+    for (const ContributionId& id : x.contributions) text += " " + Text(id);
+    return text;
+  }
+  std::string operator()(const SliceReady& x) {
+    return SliceOf(x.round, x.slice) + " ready, attempt " + std::to_string(x.attempt);
+  }
+  std::string operator()(const AggregateAssembled& x) {
+    return Text(x.round) + " assembled: " + Text(x.fragment);
+  }
+  std::string operator()(const AggregateStored& x) {
+    return Text(x.round) + ": " + Text(x.holder) + " holds the aggregate";
+  }
+  std::string operator()(const LinkMeasured& x) {
+    return Text(x.link.session) + " sends " + std::to_string(x.link.up_bytes_per_s) +
+           " bytes/s, receives " + std::to_string(x.link.down_bytes_per_s);
+  }
+
+ private:
+  static std::string Reducer(SessionId id) { return id.value == 0 ? "the coordinator" : Text(id); }
+  static std::string SliceOf(RoundId round, uint32_t slice) {
+    return "slice " + std::to_string(slice) + " of " + Text(round);
+  }
 };
 
 }  // namespace

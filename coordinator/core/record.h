@@ -163,13 +163,74 @@ struct PhaseChanged {
   std::string reason;
 };
 
+// The session can be reached by other workers there, and offers to reduce; "": no longer.
+struct PeerOffered {
+  SessionId session;
+  std::string address;
+};
+struct SliceMove {
+  uint32_t slice = 0;
+  SessionId from;
+  SessionId reducer;
+};
+// Right after RoundOpened: workers reduce this round.
+struct SlicesPlaced {
+  RoundId round;
+  FragmentId fragment;
+  std::vector<Slice> slices;
+};
+// Their reducers are gone, failed or are late: others begin anew with these slices, without a
+// residual, and the round has as much time again.
+struct SlicesMoved {
+  RoundId round;
+  FragmentId fragment;
+  std::vector<SliceMove> moves;
+  bool poor = false;  // the ones before are not asked again
+};
+// The parts of an accepted contribution.
+struct ContributionCut {
+  FragmentId fragment;
+  ContributionId id;
+  std::vector<SlicePart> slices;
+};
+struct SliceHeld {
+  FragmentId fragment;
+  uint32_t slice = 0;
+  std::vector<ContributionId> contributions;
+};
+struct SliceReady {
+  RoundId round;
+  FragmentId fragment;
+  uint32_t slice = 0;
+  uint32_t attempt = 0;
+  SlicePart aggregate;
+};
+struct AggregateAssembled {
+  RoundId round;
+  FragmentId fragment;
+  ObjectInfo aggregate;
+  Digest state_hash{};
+};
+struct AggregateStored {
+  RoundId round;
+  FragmentId fragment;
+  SessionId holder;
+};
+
+// The next slices are sized by it.
+struct LinkMeasured {
+  LinkRates link;
+};
+
 using RecordBody =
     std::variant<RunStarted, GenerationStarted, Restarted, InvitationMade, InvitationRevoked,
                  WorkerEnrolled, SessionOpened, SessionEnded, MemberReady, SessionFinishing,
                  StepsPlanned, ExpiryFrozen, ExpiryThawed, StateDisputed, LeaseGranted,
                  ProgressDropped, RoundOpened, ContributionAccepted, ContributionHeld,
                  ContributionRefused, RoundClosed, RoundCommitted, RoundAborted, ContractBroken,
-                 CheckpointCut, CheckpointStored, RequestOpened, RequestClosed, PhaseChanged>;
+                 CheckpointCut, CheckpointStored, RequestOpened, RequestClosed, PhaseChanged,
+                 PeerOffered, SlicesPlaced, SlicesMoved, ContributionCut, SliceHeld, SliceReady,
+                 AggregateAssembled, AggregateStored, LinkMeasured>;
 
 struct Record {
   Timestamp now;

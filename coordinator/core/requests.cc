@@ -11,6 +11,7 @@ void Coordinator::Commit(RecordBody body) {
   // What a decided round leaves behind is dropped from the reducer.
   if (const auto* r = std::get_if<RoundCommitted>(&record.body)) {
     const FragmentId id = r->commit.fragment;
+    recovered_ = false;
     Ask(InstallRound{id, r->commit.round, r->commit.attempt});
     DropUndecided(id, *state_.fragment(id).round);
   } else if (const auto* r = std::get_if<RoundAborted>(&record.body)) {
@@ -20,7 +21,9 @@ void Coordinator::Commit(RecordBody body) {
   } else if (std::holds_alternative<GenerationStarted>(record.body)) {
     notify_all_ = true;
   }
+  NoteSlices(record.body);
   Apply(state_, record);
+  NoteSlices(record.body);
   DeriveRequests(record.body);
   effects_.records.push_back(std::move(record));
 }
@@ -43,6 +46,8 @@ void Coordinator::NoteSessions(const RecordBody& body) {
     note_round(r->commit.fragment);
   } else if (const auto* r = std::get_if<RoundAborted>(&body)) {
     note_round(r->fragment);
+    // One more round is wanted than was thought, also of those who came while it was closed.
+    for (const auto& [id, session] : state_.sessions) check_leases_.insert(id);
   } else if (const auto* r = std::get_if<RoundClosed>(&body)) {
     note_round(r->fragment);
   }
@@ -71,7 +76,8 @@ ReduceRound Coordinator::MakeReduceRound(FragmentId id) const {
                 .divisor = f.round->closing->divisor,
                 .version = f.version.Next(),
                 .outer_lr_bits = OuterLrBits(f.version.Next()),
-                .outer_momentum_bits = OuterMomentumBits()};
+                .outer_momentum_bits = OuterMomentumBits(),
+                .slices = Cuts(f.elements, config_.reduce.slices)};
   for (const ContributionId& included : f.round->closing->included) {
     r.included.emplace_back(included, f.round->contributions.at(included.session).weight);
   }
@@ -88,11 +94,14 @@ StoreCheckpoint Coordinator::MakeStoreCheckpoint() const {
 
 void Coordinator::DeriveRequests(const RecordBody& body) {
   if (const auto* r = std::get_if<ContributionAccepted>(&body)) {
-    Ask(ExpectContribution{r->object, r->weight});
+    if (state_.fragment(r->object.id.fragment).round->slices.empty())
+      Ask(ExpectContribution{r->object, r->weight});
   } else if (const auto* r = std::get_if<ContributionRefused>(&body)) {
     Ask(DropContribution{r->fragment, r->id});
   } else if (const auto* r = std::get_if<RoundClosed>(&body)) {
-    Ask(MakeReduceRound(r->fragment));
+    if (state_.fragment(r->fragment).round->slices.empty()) Ask(MakeReduceRound(r->fragment));
+  } else if (const auto* r = std::get_if<SliceReady>(&body)) {
+    if (state_.fragment(r->fragment).round->AllSlicesReady()) Ask(MakeAssembleRound(r->fragment));
   } else if (const auto* r = std::get_if<WorkerEnrolled>(&body)) {
     Ask(AdmitKey{r->key});
   } else if (const auto* r = std::get_if<InvitationMade>(&body)) {
@@ -109,6 +118,8 @@ void Coordinator::DeriveRequests(const RecordBody& body) {
     Notify(r->session);
   } else if (std::holds_alternative<RoundOpened>(body) ||
              std::holds_alternative<RoundCommitted>(body) ||
+             std::holds_alternative<SlicesMoved>(body) ||
+             std::holds_alternative<AggregateAssembled>(body) ||
              std::holds_alternative<RoundAborted>(body)) {
     notify_all_ = true;
   } else if (const auto* r = std::get_if<PhaseChanged>(&body)) {
@@ -120,12 +131,17 @@ void Coordinator::DeriveRequests(const RecordBody& body) {
 }
 
 void Coordinator::IssueAll() {
+  own_slices_changed_ = true;
   for (const auto& [key, worker] : state_.workers) Ask(AdmitKey{key});
   for (const auto& [id, invitation] : state_.invitations)
     Ask(AdmitKey{invitation.one_off_key, /*invitation=*/true});
   for (uint64_t i = 0; i < state_.fragments.size(); ++i) {
     const std::optional<Round>& round = state_.fragments[i].round;
     if (!round) continue;
+    if (!round->slices.empty()) {
+      if (round->AllSlicesReady()) Ask(MakeAssembleRound(FragmentId{i}));
+      continue;
+    }
     for (const auto& [session, c] : round->contributions)
       Ask(ExpectContribution{c.object, c.weight});
     if (round->closing) Ask(MakeReduceRound(FragmentId{i}));

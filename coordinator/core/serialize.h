@@ -65,19 +65,36 @@ LONGHAUL_FIELDS(RequestOpened, x.request, x.session)
 LONGHAUL_FIELDS(RequestClosed, x.request, x.loss, x.tokens, x.text, x.error)
 LONGHAUL_FIELDS(PhaseChanged, x.phase, x.reason)
 
+LONGHAUL_FIELDS(PeerOffered, x.session, x.address)
+LONGHAUL_FIELDS(SlicesPlaced, x.round, x.fragment, x.slices)
+LONGHAUL_FIELDS(SliceMove, x.slice, x.from, x.reducer)
+LONGHAUL_FIELDS(SlicesMoved, x.round, x.fragment, x.moves, x.poor)
+LONGHAUL_FIELDS(ContributionCut, x.fragment, x.id, x.slices)
+LONGHAUL_FIELDS(SliceHeld, x.fragment, x.slice, x.contributions)
+LONGHAUL_FIELDS(SliceReady, x.round, x.fragment, x.slice, x.attempt, x.aggregate)
+LONGHAUL_FIELDS(AggregateAssembled, x.round, x.fragment, x.aggregate, x.state_hash)
+LONGHAUL_FIELDS(AggregateStored, x.round, x.fragment, x.holder)
+LONGHAUL_FIELDS(LinkRates, x.session, x.up_bytes_per_s, x.down_bytes_per_s)
+LONGHAUL_FIELDS(LinkMeasured, x.link)
+
+LONGHAUL_FIELDS(SlicePart, x.chunks, x.bytes, x.root)
+LONGHAUL_FIELDS(Slice, x.first_chunk, x.chunks, x.reducer, x.continues, x.attempt, x.aggregate)
+LONGHAUL_FIELDS(Assembled, x.aggregate, x.state_hash, x.since)
 LONGHAUL_FIELDS(EnrolledWorker, x.name, x.number, x.session, x.included, x.failures, x.superseded)
 LONGHAUL_FIELDS(OpenInvitation, x.one_off_key, x.expires_unix_s, x.uses_left)
 LONGHAUL_FIELDS(SessionFragment, x.last_sequence, x.carried_rounds, x.carried, x.dropped)
-LONGHAUL_FIELDS(Session, x.key, x.process, x.name, x.ready, x.finishing, x.steps, x.fragments)
+LONGHAUL_FIELDS(Session, x.key, x.process, x.name, x.ready, x.finishing, x.steps, x.fragments,
+                x.peer_address, x.poor_reducer, x.up_bytes_per_s, x.down_bytes_per_s)
 LONGHAUL_FIELDS(Contribution, x.object, x.key, x.leases, x.steps, x.tokens, x.quorum_tokens,
-                x.weight, x.loss_bits, x.held)
+                x.weight, x.loss_bits, x.held, x.slices, x.held_slices)
 LONGHAUL_FIELDS(Round, x.id, x.base, x.opened, x.deadline, x.time_limit, x.members, x.live_members,
                 x.quorum, x.quorum_tokens, x.weight_numerator, x.weight_denominator,
-                x.contributions, x.held, x.held_tokens, x.quorum_held, x.closing)
+                x.contributions, x.held, x.held_tokens, x.quorum_held, x.closing, x.slices, x.moves,
+                x.assembled, x.holders)
 LONGHAUL_FIELDS(Commit, x.view, x.tokens, x.contributions, x.loss_bits)
 LONGHAUL_FIELDS(OpenRequest, x.request, x.session)
 LONGHAUL_FIELDS(Fragment, x.elements, x.version, x.state_hash, x.decided, x.round, x.snapshot,
-                x.oldest_snapshot, x.commits, x.hashes, x.disputes, x.last_round_time)
+                x.oldest_snapshot, x.commits, x.hashes, x.disputes, x.last_round_time, x.reduced_by)
 LONGHAUL_FIELDS(State, x.started, x.run_id, x.run_config, x.generation, x.data_identity, x.now,
                 x.phase, x.reason, x.degraded, x.last_session, x.last_round, x.last_fence,
                 x.last_request, x.workers, x.invitations, x.sessions, x.ready_sessions, x.ended,

@@ -7,12 +7,18 @@
 namespace longhaul {
 namespace {
 
-constexpr uint32_t kStateFormat = 1;
+constexpr uint32_t kStateFormat = 2;
 
 }  // namespace
 
 bool Round::Includes(const ContributionId& id) const {
   return closing && std::binary_search(closing->included.begin(), closing->included.end(), id);
+}
+
+bool Round::AllSlicesReady() const {
+  return closing && !slices.empty() &&
+         std::all_of(slices.begin(), slices.end(),
+                     [&](const Slice& s) { return s.attempt == closing->attempt; });
 }
 
 uint64_t State::parameters() const {

@@ -62,6 +62,13 @@ struct SessionFragment {
   bool operator==(const SessionFragment&) const = default;
 };
 
+// What the link of a session carries, both above 0.
+struct LinkRates {
+  SessionId session;
+  uint64_t up_bytes_per_s = 0;
+  uint64_t down_bytes_per_s = 0;
+};
+
 struct Session {
   WorkerKey key;
   ProcessId process;
@@ -70,6 +77,10 @@ struct Session {
   bool finishing = false;  // hands in what it has, trains no more
   uint64_t steps = 0;      // inner steps per round, as planned
   std::vector<SessionFragment> fragments;
+  std::string peer_address;     // not empty: it offers to reduce
+  bool poor_reducer = false;    // it failed to, or was late: not asked again
+  uint64_t up_bytes_per_s = 0;  // of its link, as measured; 0: not known
+  uint64_t down_bytes_per_s = 0;
   bool operator==(const Session&) const = default;
 };
 
@@ -81,8 +92,10 @@ struct Contribution {
   uint64_t tokens = 0;
   uint64_t quorum_tokens = 0;  // what it counts for the quorum
   uint32_t weight = 0;
-  uint64_t loss_bits = 0;  // double
-  bool held = false;       // complete and durable at the reducer
+  uint64_t loss_bits = 0;         // double
+  bool held = false;              // complete and durable at the reducer, or at those of all slices
+  std::vector<SlicePart> slices;  // in a round that is reduced in slices
+  uint64_t held_slices = 0;       // bit s: slice s is held by its reducer
   bool operator==(const Contribution&) const = default;
   const ContributionId& id() const { return object.id.contribution; }
 };
@@ -93,6 +106,25 @@ struct Closing {
   std::vector<ContributionId> included;  // ascending
   uint64_t divisor = 0;                  // of their weighted sum
   bool operator==(const Closing&) const = default;
+};
+
+// A slice of a fragment in one round: chunks [first_chunk, first_chunk + chunks).
+struct Slice {
+  uint32_t first_chunk = 0;
+  uint32_t chunks = 0;
+  SessionId reducer;       // 0: the coordinator
+  bool continues = false;  // with the residual that belongs to the round's base; no: from zero
+  uint32_t attempt = 0;    // whose aggregate it has ready; 0: none
+  SlicePart aggregate;
+  bool operator==(const Slice&) const = default;
+};
+
+// The aggregate of a round with slices, put together and durable here; what it leads to.
+struct Assembled {
+  ObjectInfo aggregate;
+  Digest state_hash{};
+  Timestamp since;
+  bool operator==(const Assembled&) const = default;
 };
 
 struct Member {
@@ -119,8 +151,13 @@ struct Round {
   uint64_t held_tokens = 0;
   std::optional<Timestamp> quorum_held;
   std::optional<Closing> closing;
+  std::vector<Slice> slices;           // empty: the coordinator reduces the fragment as a whole
+  uint32_t moves = 0;                  // of slices to another reducer
+  std::optional<Assembled> assembled;  // with slices only
+  std::set<SessionId> holders;         // of that aggregate
   bool operator==(const Round&) const = default;
   bool Includes(const ContributionId& id) const;  // in the list of its closing
+  bool AllSlicesReady() const;                    // for the attempt of its closing
 };
 
 // A committed outer step, kept while a replica may still need it.
@@ -150,6 +187,7 @@ struct Fragment {
   std::map<Version, Digest> hashes;   // of `oldest_snapshot` and every version since
   std::set<WorkerKey> disputes;       // who stated another hash for the current version
   Duration last_round_time{0};        // open to commit of the newest committed round
+  std::vector<Slice> reduced_by;      // of the commit that led to `version`: which may continue
   bool operator==(const Fragment&) const = default;
 };
 

@@ -1,6 +1,7 @@
 #include "sharding/order/permutation.h"
 
-#include <cmath>
+#include <algorithm>
+#include <bit>
 
 #include "common/check.h"
 #include "common/rng.h"
@@ -8,30 +9,33 @@
 namespace longhaul {
 namespace {
 
-constexpr int kRounds = 8;  // four for each half
+// Half of them for each half of a number. Halves of a few bits take many more until all orders are
+// equally likely.
+constexpr int kRounds = 6;
+constexpr int kRoundsOfFew = 24;
+constexpr uint64_t kFew = 1024;
+constexpr uint64_t kMultiplier = 0xD6E8FEB86659FD93ull;
 
 __extension__ typedef unsigned __int128 Wide;
 
-// IEEE square roots are correctly rounded, so this is the same everywhere; off by one at most.
-uint64_t CeilSqrt(uint64_t n) {
-  auto root = static_cast<uint64_t>(std::sqrt(static_cast<double>(n)));
-  while (root * root >= n && root > 1) --root;
-  while (root * root < n) ++root;
-  return root;
+// Both halves of one wide product: 64 well mixed bits from one multiplication.
+uint64_t RoundBits(uint64_t key, uint64_t round, uint64_t half) {
+  const Wide product = Wide{(half + key) ^ (round + 1) * kGoldenGamma} * kMultiplier;
+  return static_cast<uint64_t>(product >> 64) ^ static_cast<uint64_t>(product);
 }
 
-// A round's number in [0, modulus): the high half of a product is uniform without a division.
-uint64_t RoundValue(uint64_t key, int round, uint64_t half, uint64_t modulus) {
-  const uint64_t mixed = Mix(half + key + static_cast<uint64_t>(round) * kGoldenGamma);
-  return static_cast<uint64_t>(Wide{mixed} * modulus >> 64);
+// In [0, modulus): the high half of a product is uniform without a division.
+uint64_t Scaled(uint64_t bits, uint64_t modulus) {
+  return static_cast<uint64_t>(Wide{bits} * modulus >> 64);
 }
 
 }  // namespace
 
-Permutation::Permutation(uint64_t n, uint64_t key) : n_(n), key_(Mix(key)) {
+Permutation::Permutation(uint64_t n, uint64_t key)
+    : n_(n), rounds_(n <= kFew ? kRoundsOfFew : kRounds), key_(Mix(key)) {
   LONGHAUL_CHECK(n > 0 && n < uint64_t{1} << 62, "a permutation of nothing or of too much");
-  a_ = CeilSqrt(n);
-  b_ = (n + a_ - 1) / a_;
+  right_bits_ = std::max(1, static_cast<int>((std::bit_width(n - 1) + 1) / 2));
+  left_ = std::max<uint64_t>(1, ((n - 1) >> right_bits_) + 1);
 }
 
 Permutation Permutation::WithKey(uint64_t key) const {
@@ -41,25 +45,25 @@ Permutation Permutation::WithKey(uint64_t key) const {
 }
 
 uint64_t Permutation::Forward(uint64_t x) const {
-  uint64_t left = x / b_, right = x % b_;  // left < a
-  for (int round = 0; round < kRounds; round += 2) {
-    left += RoundValue(key_, round, right, a_);
-    if (left >= a_) left -= a_;
-    right += RoundValue(key_, round + 1, left, b_);
-    if (right >= b_) right -= b_;
+  const uint64_t mask = (uint64_t{1} << right_bits_) - 1;
+  uint64_t left = x >> right_bits_, right = x & mask;
+  for (int round = 0; round < rounds_; round += 2) {
+    left += Scaled(RoundBits(key_, round, right), left_);
+    left = std::min(left, left - left_);  // modulo left_: the difference wraps around when smaller
+    right = (right + (RoundBits(key_, round + 1, left) >> 32)) & mask;
   }
-  return left * b_ + right;
+  return left << right_bits_ | right;
 }
 
 uint64_t Permutation::Backward(uint64_t y) const {
-  uint64_t left = y / b_, right = y % b_;
-  for (int round = kRounds - 2; round >= 0; round -= 2) {
-    const uint64_t of_right = RoundValue(key_, round + 1, left, b_);
-    right = right >= of_right ? right - of_right : right + b_ - of_right;
-    const uint64_t of_left = RoundValue(key_, round, right, a_);
-    left = left >= of_left ? left - of_left : left + a_ - of_left;
+  const uint64_t mask = (uint64_t{1} << right_bits_) - 1;
+  uint64_t left = y >> right_bits_, right = y & mask;
+  for (int round = rounds_ - 2; round >= 0; round -= 2) {
+    right = (right - (RoundBits(key_, round + 1, left) >> 32)) & mask;
+    left -= Scaled(RoundBits(key_, round, right), left_);
+    left = std::min(left, left + left_);
   }
-  return left * b_ + right;
+  return left << right_bits_ | right;
 }
 
 uint64_t Permutation::operator()(uint64_t x) const {

@@ -1,7 +1,7 @@
 // A keyed permutation of [0, n), with random access both ways and no table: an unbalanced Feistel
-// network over [0, a) x [0, b) with a = ceil(sqrt(n)), b = ceil(n / a), whose rounds add modulo a
-// or b (Black and Rogaway 2002, "generalized Feistel"); the fewer than 2 * sqrt(n) results outside
-// are permuted again until one falls inside ("cycle walking").
+// network over [0, a) x [0, 2^k) with 2^k the power of two next to sqrt(n) and a = ceil(n / 2^k),
+// whose rounds add modulo a or 2^k (Black and Rogaway 2002, "generalized Feistel"); the fewer than
+// 2^k results outside are permuted again until one falls inside ("cycle walking").
 //
 // It shuffles; it keeps no secret. Plain value; any thread.
 #pragma once
@@ -26,8 +26,9 @@ class Permutation {
   uint64_t Backward(uint64_t y) const;
 
   uint64_t n_;
-  uint64_t a_;
-  uint64_t b_;
+  uint64_t left_;   // a
+  int right_bits_;  // k
+  int rounds_;
   uint64_t key_;
 };
 

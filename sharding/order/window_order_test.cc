@@ -43,23 +43,31 @@ TEST(PermutationTest, InverseHoldsForLargeSizes) {
   }
 }
 
-// All 24 orders of 4 come up about equally often over keys: 23 degrees of freedom.
+// All orders of a few come up about equally often over keys.
 TEST(PermutationTest, SmallOrdersAreEquallyLikely) {
-  std::map<std::vector<uint64_t>, int> seen;
   constexpr int kKeys = 24'000;
-  for (uint64_t key = 0; key < kKeys; ++key) {
-    const Permutation p(4, key);
-    ++seen[{p(0), p(1), p(2), p(3)}];
+  double orders = 2;  // n!
+  for (uint64_t n = 3; n <= 5; ++n) {
+    orders *= static_cast<double>(n);
+    std::map<std::vector<uint64_t>, int> seen;
+    for (uint64_t key = 0; key < kKeys; ++key) {
+      const Permutation p(n, key);
+      std::vector<uint64_t> order(n);
+      for (uint64_t x = 0; x < n; ++x) order[x] = p(x);
+      ++seen[order];
+    }
+    ASSERT_EQ(static_cast<double>(seen.size()), orders);
+    const double expected = kKeys / orders;
+    double chi = 0;  // its mean is orders - 1
+    for (const auto& [order, count] : seen)
+      chi += (count - expected) * (count - expected) / expected;
+    EXPECT_LT(chi, 2 * orders + 10) << n;
   }
-  ASSERT_EQ(seen.size(), 24u);
-  double chi = 0;
-  for (const auto& [order, count] : seen) chi += (count - 1000.0) * (count - 1000.0) / 1000.0;
-  EXPECT_LT(chi, 60);
 }
 
 TEST(PermutationTest, PublishedValues) {
   const Permutation p(1000, 7);
-  EXPECT_EQ((std::vector<uint64_t>{p(0), p(1), p(999)}), (std::vector<uint64_t>{626, 776, 953}));
+  EXPECT_EQ((std::vector<uint64_t>{p(0), p(1), p(999)}), (std::vector<uint64_t>{498, 870, 184}));
 }
 
 // ---- windows ----
@@ -115,7 +123,7 @@ TEST(WindowOrderTest, StateIsSmall) { EXPECT_LE(sizeof(WindowOrder), 128u); }
 TEST(WindowOrderTest, PublishedValues) {
   const WindowOrder order(7, 1, {1000, 16, 4});
   EXPECT_EQ((std::vector<uint64_t>{order.Sample(0, 0), order.Sample(0, 1), order.Sample(3, 999)}),
-            (std::vector<uint64_t>{912, 711, 241}));
+            (std::vector<uint64_t>{572, 569, 999}));
 }
 
 // ---- how well it is shuffled ----

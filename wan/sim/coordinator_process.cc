@@ -41,6 +41,8 @@ absl::Status CoordinatorProcess::Start() {
   ASSIGN_OR_RETURN(std::vector<std::unique_ptr<Reducer>> reducers, OpenReducers(start));
   core_ = std::make_unique<Coordinator>(scenario.config);
   core_->Restore(std::move(start.state));
+  if (scenario.config.round.plan == "auto")
+    planner_.emplace(RoundPlanner::OptionsOf(scenario.config));
   StartReducerHost(std::move(reducers), start.checkpoint.state);
   alive_ = true;
   Step(BootEvent{.restarted = start.restarted});
@@ -95,6 +97,7 @@ void CoordinatorProcess::StartReducerHost(std::vector<std::unique_ptr<Reducer>> 
   o.layout = options_.scenario->layout;
   o.checkpoints_kept = std::max<uint32_t>(2, options_.scenario->config.checkpoint.keep);
   o.first_attempt = options_.first_attempt;
+  o.slices = SliceOptions(*options_.scenario, options_.disk, kSliceFolder);
   o.seed = Draw(options_.scenario->seed, {3, options_.life});
   o.post = [this](EventBody body) {
     options_.queue->After(Duration(0), [this, body = std::move(body)] {
@@ -135,6 +138,8 @@ void CoordinatorProcess::Tick() {
   Step(TickEvent{});
   CheckSilence();
   if (!alive_) return;
+  if (std::exchange(plan_due_, false)) PlanRounds();
+  if (!alive_) return;
   reducer_->Tick();
   if (over_ && (peers_.empty() || Now() - over_since_ > kFarewell))
     return Die(Death::kFinished, absl::OkStatus());
@@ -145,7 +150,7 @@ void CoordinatorProcess::Allow(const WorkerKey& key, const std::string& name) {
   if (alive_) Step(AllowEvent{key, name});
 }
 
-void CoordinatorProcess::Plan(const PlanEvent& plan) {
+void CoordinatorProcess::Plan(const EventBody& plan) {
   if (alive_) Step(plan);
 }
 
@@ -153,6 +158,7 @@ void CoordinatorProcess::Plan(const PlanEvent& plan) {
 
 void CoordinatorProcess::Receive(Route route, const WorkerKey& user, const Packet& packet) {
   if (!alive_) return;
+  if (packet.peer != WorkerKey{}) return Relay(user, packet);
   if (packet.is_chunk()) return reducer_->Chunk(user, packet.chunk_header, packet.payload);
   absl::StatusOr<Envelope> envelope = DecodeEnvelope(AsBytes(packet.control));
   if (!envelope.ok() || envelope->protocol_version != kProtocolVersion ||
@@ -184,7 +190,7 @@ void CoordinatorProcess::HandleSession(Route route, const WorkerKey& user,
   options_.watchers->Tell([&](Watcher& w) { w.OnHeard(session, Now()); });
   if (peer.route != route) {
     peer.route = route;
-    reducer_->RouteChanged(session, route);
+    reducer_->RouteChanged(session, user, route);
   }
   if (const auto* heartbeat = std::get_if<Heartbeat>(&envelope.body)) {
     HandleHeartbeat(session, *heartbeat);
@@ -192,6 +198,10 @@ void CoordinatorProcess::HandleSession(Route route, const WorkerKey& user,
     Step(ContributionEvent{session, *ready});
   } else if (const auto* done = std::get_if<RequestDone>(&envelope.body)) {
     Step(RequestDoneEvent{session, *done});
+  } else if (const auto* report = std::get_if<SliceReport>(&envelope.body)) {
+    Step(SliceReportEvent{session, *report});
+  } else if (const auto* held = std::get_if<AggregateHeld>(&envelope.body)) {
+    Step(AggregateHeldEvent{session, held->object});
   } else if (const auto* leave = std::get_if<Leave>(&envelope.body)) {
     Step(LeaveEvent{session, leave->hand_in});
   }
@@ -199,6 +209,7 @@ void CoordinatorProcess::HandleSession(Route route, const WorkerKey& user,
 
 void CoordinatorProcess::HandleHeartbeat(SessionId session, const Heartbeat& heartbeat) {
   Peer& peer = peers_[session];
+  if (planner_) planner_->OnHeartbeat(session, heartbeat);
   if (peer.stated != heartbeat.fragments) {
     peer.stated = heartbeat.fragments;
     Step(StatedEvent{session, heartbeat.fragments});
@@ -260,6 +271,7 @@ bool CoordinatorProcess::Journal(const std::vector<Record>& records) {
     return false;
   }
   options_.history->Written();
+  for (const Record& record : records) OnRecord(record);
   if (journal_->snapshot_due()) {
     if (!Survives()) return false;
     // A failure costs nothing but a longer restart.
@@ -268,13 +280,31 @@ bool CoordinatorProcess::Journal(const std::vector<Record>& records) {
   return alive_;
 }
 
+void CoordinatorProcess::OnRecord(const Record& record) {
+  if (!planner_) return;
+  planner_->OnRecord(record);
+  plan_due_ = plan_due_ || std::holds_alternative<RoundCommitted>(record.body) ||
+              std::holds_alternative<MemberReady>(record.body) ||
+              std::holds_alternative<SessionEnded>(record.body);
+}
+
+void CoordinatorProcess::PlanRounds() {
+  if (core_->state().phase != Phase::kRunning) return;
+  std::map<SessionId, uint64_t> steps;
+  for (const auto& [id, session] : core_->state().sessions) {
+    if (session.ready && !session.finishing) steps[id] = session.steps;
+  }
+  PlanEvent event = planner_->Plan(steps);
+  if (!event.steps.empty()) Step(std::move(event));
+}
+
 void CoordinatorProcess::Answer(const Reply& reply) {
   SessionId session;
   if (const auto* welcome = std::get_if<Welcome>(&reply.message)) {
     session = welcome->session;
     peers_[session].route = replying_to_;
     peers_[session].last_heard = Now();
-    reducer_->RouteChanged(session, replying_to_);
+    reducer_->RouteChanged(session, core_->state().sessions.at(session).key, replying_to_);
   }
   SendTo(replying_to_, reply.message, session);
 }
@@ -300,6 +330,16 @@ void CoordinatorProcess::SendTo(Route route, const Message& message, SessionId s
   options_.send(route, {.control = std::move(*bytes)});
 }
 
+// Between workers that do not reach each other.
+void CoordinatorProcess::Relay(const WorkerKey& from, Packet packet) {
+  auto worker = core_->state().workers.find(packet.peer);
+  if (worker == core_->state().workers.end()) return;
+  auto peer = peers_.find(worker->second.session);
+  if (peer == peers_.end() || peer->second.route == kNoRoute) return;
+  packet.peer = from;
+  options_.send(peer->second.route, std::move(packet));
+}
+
 void CoordinatorProcess::Do(const Request& request) {
   if (const auto* r = std::get_if<ExpectContribution>(&request)) {
     DoExpect(*r);
@@ -311,6 +351,10 @@ void CoordinatorProcess::Do(const Request& request) {
     reducer_->Install(*r);
   } else if (const auto* r = std::get_if<StoreCheckpoint>(&request)) {
     DoCheckpoint(*r);
+  } else if (const auto* r = std::get_if<ReduceSlices>(&request)) {
+    reducer_->Slices(*r);
+  } else if (const auto* r = std::get_if<AssembleRound>(&request)) {
+    reducer_->Assemble(*r);
   } else if (const auto* r = std::get_if<ShutDown>(&request)) {
     if (!over_) over_since_ = Now();
     over_ = *r;

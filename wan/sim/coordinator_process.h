@@ -13,6 +13,7 @@
 #include <string>
 
 #include "coordinator/core/coordinator.h"
+#include "coordinator/round_planner.h"
 #include "coordinator/run_folder.h"
 #include "wan/sim/disk.h"
 #include "wan/sim/event_queue.h"
@@ -53,7 +54,7 @@ class CoordinatorProcess {
   // The operator allows a worker's key.
   void Allow(const WorkerKey& key, const std::string& name);
   // New numbers of steps, from whoever plans.
-  void Plan(const PlanEvent& plan);
+  void Plan(const EventBody& plan);  // PlanEvent, LinksEvent
 
   bool alive() const { return alive_; }
   const State& state() const { return core_->state(); }
@@ -77,6 +78,8 @@ class CoordinatorProcess {
   void Tick();
   void Step(const EventBody& body);
   bool Journal(const std::vector<Record>& records);
+  void OnRecord(const Record& record);
+  void PlanRounds();
   void Answer(const Reply& reply);
   void Do(const Request& request);
   void DoExpect(const ExpectContribution& request);
@@ -84,6 +87,7 @@ class CoordinatorProcess {
   void HandleSession(Route route, const WorkerKey& user, const Envelope& envelope);
   void HandleHeartbeat(SessionId session, const Heartbeat& heartbeat);
   void SendTo(Route route, const Message& message, SessionId session = {});
+  void Relay(const WorkerKey& from, Packet packet);
   void SendAssignment(SessionId session);
   void CheckSilence();
 
@@ -102,6 +106,8 @@ class CoordinatorProcess {
   Route replying_to_ = kNoRoute;
   std::optional<ShutDown> over_;
   Timestamp over_since_;
+  std::optional<RoundPlanner> planner_;  // with round.plan = "auto"
+  bool plan_due_ = false;
 };
 
 }  // namespace longhaul::sim

@@ -26,6 +26,8 @@ struct Packet {
   std::string control;
   std::string chunk_header;  // not empty: a chunk
   std::string payload;
+  // Not zero: between workers, through the coordinator. Up: to whom; down: from whom.
+  WorkerKey peer;
   // The connection that it belongs to: a worker process, and a life of the coordinator.
   size_t process = 0;
   uint64_t life = 0;

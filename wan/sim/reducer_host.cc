@@ -12,6 +12,12 @@
 #include "sync/state_hash.h"
 
 namespace longhaul::sim {
+namespace {
+
+constexpr uint64_t kSliceTransfers = uint64_t{1} << 61;
+constexpr uint64_t kAssemblyTransfers = uint64_t{1} << 62;
+
+}  // namespace
 
 ReducerHost::ReducerHost(Options options, std::vector<std::unique_ptr<Reducer>> reducers,
                          const CheckpointState& newest)
@@ -19,6 +25,15 @@ ReducerHost::ReducerHost(Options options, std::vector<std::unique_ptr<Reducer>> 
       reducers_(std::move(reducers)),
       next_attempt_(options_.first_attempt) {
   served_[FolderOf(newest.fragments)] = newest.fragments;
+  transfers_ = options_.first_attempt + kAssemblyTransfers;
+  SliceHost::Options slices = options_.slices;
+  slices.first_attempt = options_.first_attempt + kSliceTransfers;
+  slices.send = [this](const WorkerKey& to, const Message& message) {
+    if (auto route = routes_.find(to); route != routes_.end())
+      options_.send_control(route->second, message);
+  };
+  slices.send_chunk = [](const WorkerKey&, const ChunkHeader&, std::string&&) { return false; };
+  slices_ = std::make_unique<SliceHost>(std::move(slices));
 }
 
 // In order, one at a time, each after a random while: as a thread with a queue would.
@@ -46,8 +61,12 @@ void ReducerHost::Expect(const ExpectContribution& request, const WorkerKey& use
   Command([=, this] { DoExpect(request, user, route); });
 }
 
-void ReducerHost::RouteChanged(SessionId session, Route route) {
+void ReducerHost::RouteChanged(SessionId session, const WorkerKey& key, Route route) {
   Command([=, this] {
+    routes_[key] = route;
+    slices_->OnConnected(key);
+    for (auto& [fragment, assembly] : assemblies_)
+      assembly.fetch.OnConnected(key, options_.queue->now());
     for (auto& [id, upload] : uploads_) {
       if (id.session != session) continue;
       upload.route = route;
@@ -101,7 +120,18 @@ void ReducerHost::Install(const InstallRound& request) {
   Command([=, this] { DoInstall(request); });
 }
 
+void ReducerHost::Slices(const ReduceSlices& request) {
+  Command([=, this] {
+    if (Check(slices_->SetOrders(options_.generation, request.orders, request.keys))) TellSlices();
+  });
+}
+
+void ReducerHost::Assemble(const AssembleRound& request) {
+  Command([=, this] { DoAssemble(request); });
+}
+
 void ReducerHost::DoInstall(const InstallRound& request) {
+  assemblies_.erase(request.fragment);
   Reducer& reducer = Of(request.fragment);
   if (!Check(reducer.Install(request.round, request.attempt))) return;
   const ReducerView view{options_.generation,  request.fragment,
@@ -123,8 +153,13 @@ void ReducerHost::Tick() {
   });
   Command([this] {
     for (auto& [id, upload] : uploads_) {
-      if (options_.queue->now() - upload.last_chunk > kUploadStall) StartAttempt(id, upload);
+      if (options_.queue->now() - upload.last_chunk <= kUploadStall) continue;
+      ++upload.tries;
+      StartAttempt(id, upload);
     }
+    LoseStalled();
+    if (Check(slices_->Tick(options_.queue->now()))) TellSlices();
+    for (auto& [fragment, assembly] : assemblies_) assembly.fetch.Tick(options_.queue->now());
   });
 }
 
@@ -163,12 +198,23 @@ void ReducerHost::DoChunk(const WorkerKey& user, const std::string& header_bytes
                           const std::string& payload) {
   absl::StatusOr<ChunkHeader> header = DecodeChunkHeader(AsBytes(header_bytes));
   if (!header.ok() || header->bytes != payload.size()) return;
+  if (header->transfer >= kAssemblyTransfers) {
+    for (auto& [fragment, assembly] : assemblies_)
+      assembly.fetch.OnChunk(user, *header, AsBytes(payload), options_.queue->now());
+    for (uint64_t f = 0; f < reducers_.size(); ++f) TryAssemble(FragmentId{f});
+    return;
+  }
+  if (header->transfer >= kSliceTransfers) {
+    if (Check(slices_->OnChunk(user, *header, AsBytes(payload)))) TellSlices();
+    return;
+  }
   auto attempt = attempts_.find(header->transfer);
   if (attempt == attempts_.end()) return;
   const ContributionId id = attempt->second;
   Upload& upload = uploads_.at(id);
   if (upload.user != user) return;
   upload.consumed_bytes += header->bytes;
+  upload.tries = 0;
   upload.last_chunk = options_.queue->now();
   const FragmentId fragment = upload.object.id.fragment;
   absl::StatusOr<Reducer::Progress> progress = Of(fragment).AddChunk(id, *header, AsBytes(payload));
@@ -211,17 +257,98 @@ void ReducerHost::TryReduce(FragmentId fragment) {
                             .version = reduce.version,
                             .divisor = reduce.divisor,
                             .outer_lr = std::bit_cast<float>(reduce.outer_lr_bits),
-                            .outer_momentum = std::bit_cast<float>(reduce.outer_momentum_bits)};
+                            .outer_momentum = std::bit_cast<float>(reduce.outer_momentum_bits),
+                            .slices = reduce.slices};
   for (const auto& [id, weight] : reduce.included) {
     if (uploads_.contains(id)) return;
     order.include.push_back({id, weight});
   }
   absl::StatusOr<Reducer::Prepared> prepared = Of(fragment).Close(order);
+  if (absl::IsDataLoss(prepared.status()) || absl::IsInvalidArgument(prepared.status())) {
+    absl::StatusOr<std::vector<ContributionId>> lost = Of(fragment).TakeUnusable(order.include);
+    if (!Check(lost.status()) || (lost->empty() && !Check(prepared.status()))) return;
+    return Lose(ReduceRound(reduce), std::move(*lost));
+  }
   reduce_.erase(it);
   if (!Check(prepared.status())) return;
   TellPrepared(prepared->aggregate);
   options_.post(PreparedEvent{fragment, order.round, order.attempt, prepared->aggregate,
-                              prepared->state_hash});
+                              prepared->state_hash, 0});
+}
+
+void ReducerHost::Lose(const ReduceRound& reduce, std::vector<ContributionId> lost) {
+  reduce_.erase(reduce.fragment);
+  options_.post(LostEvent{reduce.fragment, reduce.round, reduce.attempt, std::move(lost)});
+}
+
+void ReducerHost::LoseStalled() {
+  const std::map<FragmentId, ReduceRound> waiting = reduce_;
+  for (const auto& [fragment, reduce] : waiting) {
+    std::vector<ContributionId> lost;
+    for (const auto& [id, weight] : reduce.included) {
+      auto upload = uploads_.find(id);
+      if (upload != uploads_.end() && upload->second.tries >= kUploadTries) lost.push_back(id);
+    }
+    if (!lost.empty()) Lose(reduce, std::move(lost));
+  }
+}
+
+// ---- rounds that workers reduce ----
+
+void ReducerHost::TellSlices() {
+  if (!slices_->TakeChanged()) return;
+  for (const SliceReport& report : slices_->Reports())
+    options_.post(SliceReportEvent{SessionId{0}, report});
+}
+
+void ReducerHost::DoAssemble(const AssembleRound& request) {
+  PartedFetch::Options o;
+  o.whole.id = request.parts.at(0).object.id;
+  o.check_whole = false;
+  o.fall_back = false;
+  o.next_transfer = [this] { return transfers_++; };
+  o.ask = [this](const WorkerKey& holder, const Fetch& fetch) {
+    auto route = routes_.find(holder);
+    if (route == routes_.end()) return false;
+    options_.send_control(route->second, fetch);
+    return true;
+  };
+  for (const AssembleRound::Part& part : request.parts) o.parts.push_back({part.object, part.key});
+  assemblies_.erase(request.fragment);
+  absl::StatusOr<PartedFetch> fetch = PartedFetch::Create(std::move(o));
+  if (!fetch.ok()) return;
+  Assembly& assembly =
+      assemblies_.emplace(request.fragment, Assembly{request, std::move(*fetch)}).first->second;
+  for (size_t i = 0; i < request.parts.size(); ++i) {
+    const AssembleRound::Part& part = request.parts[i];
+    for (uint32_t chunk = 0; part.reducer.value == 0 && chunk < part.object.chunks; ++chunk) {
+      absl::StatusOr<StoredChunk> stored = slices_->ReadChunk(part.object.id, chunk);
+      if (!Check(stored.status())) return;
+      assembly.fetch.Fill(i, chunk, std::move(stored->payload));
+    }
+  }
+  assembly.fetch.Start(options_.queue->now());
+  TryAssemble(request.fragment);
+}
+
+void ReducerHost::TryAssemble(FragmentId fragment) {
+  auto it = assemblies_.find(fragment);
+  if (it == assemblies_.end() || !it->second.fetch.complete()) return;
+  const AssembleRound request = it->second.request;
+  const auto chunks = it->second.fetch.Take();
+  assemblies_.erase(it);
+  const absl::StatusOr<Reducer::Prepared> prepared =
+      Of(fragment).Assemble({.round = request.round,
+                             .attempt = request.attempt,
+                             .version = request.version,
+                             .outer_lr = std::bit_cast<float>(request.outer_lr_bits),
+                             .outer_momentum = std::bit_cast<float>(request.outer_momentum_bits)},
+                            *chunks);
+  LONGHAUL_CHECK(!absl::IsInvalidArgument(prepared.status()), "these reducers do not lie");
+  if (!Check(prepared.status())) return;
+  TellPrepared(prepared->aggregate);
+  options_.post(PreparedEvent{fragment, request.round, request.attempt, prepared->aggregate,
+                              prepared->state_hash, request.moves});
 }
 
 void ReducerHost::TellPrepared(const ObjectInfo& aggregate) {
@@ -330,7 +457,7 @@ absl::StatusOr<StoredChunk> ReducerHost::ReadChunk(const ObjectId& object, uint3
   if (object.fragment.value >= reducers_.size()) return absl::NotFoundError("no such fragment");
   if (object.kind == ObjectKind::kState) return ReadStateChunk(object, chunk);
   if (object.kind == ObjectKind::kAggregate)
-    return Of(object.fragment).AggregateChunk(object.version, chunk);
+    return Of(object.fragment).AggregateChunk(object.version, object.first_chunk + chunk);
   return absl::NotFoundError("contributions are not served");
 }
 

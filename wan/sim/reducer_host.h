@@ -15,7 +15,9 @@
 #include "coordinator/core/effects.h"
 #include "model/checkpoint.h"
 #include "proto/chunk.h"
+#include "reducer/parted_fetch.h"
 #include "reducer/reducer.h"
+#include "reducer/slice_host.h"
 #include "sync/fragments.h"
 #include "transport/transfer.h"
 #include "wan/sim/event_queue.h"
@@ -38,6 +40,7 @@ class ReducerHost {
     Generation generation;
     LlamaShape shape;
     std::vector<FragmentLayout> layout;
+    SliceHost::Options slices;  // its callbacks and first attempt are set here
     uint32_t checkpoints_kept = 2;
     uint64_t first_attempt = 1;
     uint64_t seed = 0;  // of how long commands take
@@ -53,7 +56,9 @@ class ReducerHost {
               const CheckpointState& newest);
 
   void Expect(const ExpectContribution& request, const WorkerKey& user, Route route);
-  void RouteChanged(SessionId session, Route route);
+  void RouteChanged(SessionId session, const WorkerKey& key, Route route);
+  void Slices(const ReduceSlices& request);
+  void Assemble(const AssembleRound& request);
   void Chunk(const WorkerKey& user, std::string header, std::string payload);
   void Serve(Route route, const Fetch& fetch);
   void Drop(const DropContribution& request);
@@ -72,6 +77,7 @@ class ReducerHost {
     uint64_t attempt = 0;
     uint64_t consumed_bytes = 0;
     uint64_t stated_bytes = 0;
+    uint32_t tries = 0;
     Timestamp last_chunk;
   };
 
@@ -92,6 +98,11 @@ class ReducerHost {
                      const absl::StatusOr<Reducer::Progress>& progress);
   void TryReduce(FragmentId fragment);
   void TellPrepared(const ObjectInfo& aggregate);
+  void Lose(const ReduceRound& reduce, std::vector<ContributionId> lost);
+  void LoseStalled();
+  void TellSlices();
+  void DoAssemble(const AssembleRound& request);
+  void TryAssemble(FragmentId fragment);
   absl::StatusOr<StoredChunk> ReadChunk(const ObjectId& object, uint32_t chunk);
   absl::StatusOr<StoredChunk> ReadStateChunk(const ObjectId& object, uint32_t chunk);
 
@@ -106,6 +117,14 @@ class ReducerHost {
   std::map<ContributionId, Upload> uploads_;
   std::map<uint64_t, ContributionId> attempts_;
   std::map<FragmentId, ReduceRound> reduce_;
+  std::unique_ptr<SliceHost> slices_;
+  std::map<WorkerKey, Route> routes_;
+  struct Assembly {
+    AssembleRound request;
+    PartedFetch fetch;
+  };
+  std::map<FragmentId, Assembly> assemblies_;
+  uint64_t transfers_ = 0;
   Timestamp adds_from_;  // not before
   std::map<std::pair<Route, ObjectId>, Outgoing> downloads_;
   std::map<std::string, std::vector<CheckpointFragment>> served_;  // by folder

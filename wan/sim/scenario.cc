@@ -98,6 +98,13 @@ Scenario DrawScenario(uint64_t seed) {
       std::max<uint64_t>(s.config.run.min_workers + 1, 2 + rng.Below(rng.Chance(1, 8) ? 20 : 8));
   const Duration step_time = Between(rng, Milliseconds(500), Milliseconds(1500));
   for (uint64_t i = 0; i < machines; ++i) s.machines.push_back(DrawMachine(rng, step_time));
+  // Drawn apart, so that what else a seed says stays as it was.
+  Rng reducers(Draw(seed, {0x5e0}));
+  if (reducers.Chance(1, 3)) {
+    s.config.reduce.placement = "workers";
+    s.config.reduce.trusted = "*";
+  }
+  for (Machine& m : s.machines) m.reduces = reducers.Chance(1, 2);
   s.journal.segment_bytes = 2'000 << rng.Below(8);
   s.journal.snapshot_bytes = 4'000 << rng.Below(8);
   s.faulty = Between(rng, Seconds(120), Seconds(400));
@@ -108,6 +115,19 @@ Scenario DrawScenario(uint64_t seed) {
     for (Machine& m : s.machines) m.step_time = 8 * m.step_time;
   }
   return s;
+}
+
+SliceHost::Options SliceOptions(const Scenario& scenario, Storage* storage, std::string folder) {
+  const SyncSection& sync = scenario.config.sync;
+  SliceHost::Options o;
+  o.storage = storage;
+  o.folder = std::move(folder);
+  for (const FragmentLayout& layout : scenario.layout) o.fragments.push_back({layout.elements, {}});
+  o.codec_up = *CodecByName(sync.codec);
+  o.codec_down = *CodecByName(sync.codec_down);
+  o.beta_down = static_cast<float>(sync.error_feedback);
+  o.rules = RulesOf(sync);
+  return o;
 }
 
 Duration ProgressBound(const Scenario& s, Duration round_limit) {
@@ -128,8 +148,10 @@ Duration ProgressBound(const Scenario& s, Duration round_limit) {
   const Duration state(static_cast<int64_t>(64 * 1024) * 1'000'000'000 /
                        static_cast<int64_t>(slowest_link));
   // Silence may be frozen for three times its limit; a closed round has several attempts.
+  // A reducer may be late once while collecting and once after it.
+  const int attempts = s.config.reduce.placement == "workers" ? 6 : 4;
   const Duration once =
-      patient(Seconds(10 + 10 + 30)) + 4 * round_limit + round + state + Seconds(30);
+      patient(Seconds(10 + 10 + 30)) + attempts * round_limit + round + state + Seconds(30);
   return 2 * once + kMaxReducerStall + Seconds(30);
 }
 

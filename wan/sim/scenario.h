@@ -8,6 +8,7 @@
 #include "coordinator/journal.h"
 #include "model/llama.h"
 #include "proto/run_config.h"
+#include "reducer/slice_host.h"
 #include "sync/fragments.h"
 #include "wan/sim/network.h"
 
@@ -18,6 +19,7 @@ struct Machine {
   Duration step_time{0};            // of one inner step
   uint32_t clock_per_mille = 1000;  // how fast its clock runs
   Duration joins_at{0};
+  bool reduces = false;  // offers to
 };
 
 struct Scenario {
@@ -42,6 +44,9 @@ inline constexpr Duration kMaxReducerStall = Seconds(100);
 
 // Everything is a function of the seed. Tiny models and short rounds: a seed costs milliseconds.
 Scenario DrawScenario(uint64_t seed);
+
+// Of a process that reduces slices, but for its callbacks.
+SliceHost::Options SliceOptions(const Scenario& scenario, Storage* storage, std::string folder);
 
 // How long a healthy run may take from now to its next committed round, whatever state the faults
 // left it in; `round_limit` is the time limit of the round that is open, 0 if none.

@@ -28,6 +28,7 @@ WorkerProcess::WorkerProcess(Options options)
   identity.process = {options_.scenario->seed, options_.process + 1};
   identity.name = "w" + std::to_string(options_.process);
   identity.toy = true;
+  if (options_.scenario->machines[options_.machine].reduces) identity.peer_address = "sim";
   identity.saved = found_.saved;
   core_ = std::make_unique<Worker>(identity);
 }
@@ -75,11 +76,14 @@ void WorkerProcess::Connected() {
   Later(draw(1), [this] { Step(WorkerConnected{}); });
   Later(draw(2), [this] {
     connected_ = true;
-    for (auto& [id, upload] : uploads_) {
-      upload.outgoing = Outgoing(upload.sizes);  // credit of the old connection lapsed
-      if (auto fetch = std::exchange(upload.waiting, std::nullopt)) OnFetch(*fetch);
+    for (auto& [id, sending] : sendings_) {
+      sending.outgoing = Outgoing(sending.sizes);  // credit of the old connection lapsed
+      if (auto fetch = std::exchange(sending.waiting, std::nullopt)) OnFetch(id.first, *fetch);
     }
-    AskForChunks(/*new_attempt=*/true);
+    if (download_) {
+      for (size_t i = 0; i < download_->parts().size(); ++i)
+        download_->OnConnected(download_->parts()[i].holder, options_.queue->now());
+    }
   });
 }
 
@@ -97,7 +101,7 @@ void WorkerProcess::Step(const WorkerEvent& event) {
 
 void WorkerProcess::Do(const WorkerRequest& request) {
   if (const auto* load = std::get_if<LoadData>(&request)) return StartTrainer(*load);
-  if (const auto* fetch = std::get_if<FetchObject>(&request)) return StartDownload(fetch->object);
+  if (const auto* fetch = std::get_if<FetchObject>(&request)) return StartDownload(*fetch);
   if (std::holds_alternative<StopFetching>(request)) return download_.reset();
   if (const auto* exit = std::get_if<ExitWorker>(&request)) {
     alive_ = false;
@@ -106,6 +110,9 @@ void WorkerProcess::Do(const WorkerRequest& request) {
   if (const auto* resolve = std::get_if<ResolveContribution>(&request)) {
     std::erase_if(uploads_, [&](const auto& upload) {
       return upload.second.object.fragment == resolve->fragment;
+    });
+    std::erase_if(sendings_, [&](const auto& sending) {
+      return sending.first.second.fragment == resolve->fragment;
     });
   }
   StartJob(request);
@@ -122,6 +129,7 @@ void WorkerProcess::StartTrainer(const LoadData& load) {
                          static_cast<float>(sync.error_feedback)},
         FragmentId{i}, layout[i], *trainer_));
   }
+  StartReducing();
   Later(options_.scenario->small_job, [this, identity = load.identity] {
     Step(DataLoaded{identity, "sim"});
   });
@@ -129,9 +137,11 @@ void WorkerProcess::StartTrainer(const LoadData& load) {
 
 // One job after the other; what it does happens when it ends.
 void WorkerProcess::StartJob(const WorkerRequest& request) {
-  const bool needs_object =
-      std::holds_alternative<LoadState>(request) || std::holds_alternative<ApplyCommit>(request);
-  Fetched fetched = needs_object ? std::exchange(fetched_, nullptr) : nullptr;
+  Fetched fetched;
+  if (const auto* load = std::get_if<LoadState>(&request))
+    fetched = std::exchange(fetched_[load->object.id.fragment], nullptr);
+  if (const auto* apply = std::get_if<ApplyCommit>(&request))
+    fetched = std::exchange(fetched_[apply->commit.fragment], nullptr);
   const bool step = std::holds_alternative<TrainStep>(request);
   Duration takes =
       step ? options_.scenario->machines[options_.machine].step_time : options_.scenario->small_job;
@@ -141,8 +151,10 @@ void WorkerProcess::StartJob(const WorkerRequest& request) {
   if (spread > 0) takes += takes * static_cast<int64_t>(draw % spread) / 1000;
   const Timestamp now = options_.queue->now();
   trainer_busy_until_ = std::max(trainer_busy_until_, now) + takes;
-  options_.queue->At(trainer_busy_until_, [this, request, fetched] {
-    Guard([this, request, fetched] {
+  options_.queue->At(trainer_busy_until_, [this, request, fetched, step, takes] {
+    Guard([this, request, fetched, step, takes] {
+      steps_ += step;
+      if (step) computing_ += takes;
       Chunks chunks;
       const WorkerEvent event = RunJob(request, fetched, chunks);
       Finished(event, chunks);
@@ -214,12 +226,12 @@ void WorkerProcess::Reset(const ResetProgress& job) {
 WorkerEvent WorkerProcess::CodeJob(const CodeContribution& job, Chunks& chunks) {
   ObjectInfo object{
       .id = {ObjectKind::kContribution, job.generation, job.fragment, job.base, job.id}};
-  absl::StatusOr<Replica::Coded> coded = replicas_.at(job.fragment.value)->Code();
+  absl::StatusOr<Replica::Coded> coded = replicas_.at(job.fragment.value)->Code(job.slices);
   LONGHAUL_CHECK(coded.ok(), "closed-form values are finite");
   coded->object.id = object.id;
   chunks = coded->chunks;
   options_.watchers->Tell([&](Watcher& w) { w.OnCoded(options_.process, coded->object, *chunks); });
-  return ContributionCoded{coded->object};
+  return ContributionCoded{coded->object, coded->slices};
 }
 
 void WorkerProcess::TellState(const Generation& generation, const Replica& replica) {
@@ -229,10 +241,8 @@ void WorkerProcess::TellState(const Generation& generation, const Replica& repli
 
 void WorkerProcess::Finished(const WorkerEvent& event, const Chunks& chunks) {
   if (const auto* coded = std::get_if<ContributionCoded>(&event); coded && chunks) {
-    auto sizes = std::make_shared<std::vector<uint32_t>>();
-    for (const std::string& c : *chunks) sizes->push_back(static_cast<uint32_t>(c.size()));
     const ObjectId id = coded->object.id;
-    uploads_.emplace(id.contribution, Upload{id, chunks, sizes, Outgoing(sizes), std::nullopt});
+    uploads_.emplace(id.contribution, Upload{id, chunks});
     if (uploads_.size() > kMaxUploads) uploads_.erase(uploads_.begin());
   }
   Step(event);
@@ -240,7 +250,7 @@ void WorkerProcess::Finished(const WorkerEvent& event, const Chunks& chunks) {
 
 // ---- messages ----
 
-void WorkerProcess::Send(const Message& message) {
+std::string WorkerProcess::Encode(const Message& message) {
   Envelope envelope{
       .run = options_.run_id, .generation = core_->generation(), .session = core_->session()};
   envelope.sequence = ++sequence_;
@@ -249,13 +259,30 @@ void WorkerProcess::Send(const Message& message) {
     Falsify(envelope, *options_.faults);
   absl::StatusOr<std::string> bytes = EncodeEnvelope(envelope);
   LONGHAUL_CHECK(bytes.ok(), "what a worker says can be encoded");
-  options_.send({.control = std::move(*bytes)});
+  return std::move(*bytes);
+}
+
+void WorkerProcess::Send(const Message& message) { SendTo(WorkerKey{}, message); }
+
+void WorkerProcess::SendTo(const WorkerKey& to, const Message& message) {
+  SendPacket(to, {.control = Encode(message)});
+}
+
+void WorkerProcess::SendPacket(const WorkerKey& to, Packet packet) {
+  if (to == options_.key) {
+    auto shared = std::make_shared<Packet>(std::move(packet));
+    return Later(Duration(0), [this, shared] { OnPeer(options_.key, *shared); });
+  }
+  packet.peer = to;
+  options_.send(std::move(packet));
 }
 
 void WorkerProcess::SendHeartbeat() {
   if (core_->session().value == 0) return;
   Heartbeat h;
   h.fragments = core_->states();
+  h.steps = steps_;
+  h.computing_ns = static_cast<uint64_t>(computing_.count());
   Send(h);
 }
 
@@ -272,7 +299,9 @@ void WorkerProcess::Beat() {
     return Connected();
   }
   Step(WorkerTick{});
-  if (download_ && now - download_->last_chunk > kDownloadStall) AskForChunks(true);
+  if (download_) download_->Tick(now);
+  if (slices_) LONGHAUL_CHECK(slices_->Tick(now).ok(), "this disk does not fail");
+  Report(/*again=*/true);
 }
 
 void WorkerProcess::Receive(Packet packet) {
@@ -280,107 +309,158 @@ void WorkerProcess::Receive(Packet packet) {
   auto shared = std::make_shared<Packet>(std::move(packet));
   Guard([this, shared] {
     last_heard_ = options_.queue->now();
-    if (shared->is_chunk()) return OnChunk(*shared);
+    if (shared->peer != WorkerKey{}) return OnPeer(shared->peer, *shared);
+    if (shared->is_chunk()) return OnChunk(WorkerKey{}, *shared);
     absl::StatusOr<Envelope> envelope = DecodeEnvelope(AsBytes(shared->control));
     if (envelope.ok() && envelope->run == options_.run_id) OnMessage(*envelope);
   });
 }
 
 void WorkerProcess::OnMessage(const Envelope& envelope) {
-  if (const auto* fetch = std::get_if<Fetch>(&envelope.body)) return OnFetch(*fetch);
-  if (const auto* gone = std::get_if<FetchRefused>(&envelope.body)) {
-    if (download_ && download_->object.id == gone->object) download_.reset();
-    return Step(ObjectGone{gone->object});
-  }
+  if (const auto* fetch = std::get_if<Fetch>(&envelope.body)) return OnFetch(WorkerKey{}, *fetch);
+  if (const auto* gone = std::get_if<FetchRefused>(&envelope.body))
+    return OnRefused(WorkerKey{}, gone->object);
   Step(WorkerReceived{envelope.generation, envelope.sequence, envelope.body});
+  if (std::holds_alternative<Assignment>(envelope.body)) FollowOrders();
 }
 
 // ---- objects ----
 
-void WorkerProcess::StartDownload(const ObjectInfo& object) {
-  auto receiver =
-      ChunkReceiver::Create({object.chunks, object.bytes, object.root, kDownloadWindowBytes});
-  LONGHAUL_CHECK(receiver.ok(), "the coordinator names objects that can be");
-  download_ =
-      Download{object, std::move(*receiver),
-               std::make_shared<std::vector<std::string>>(object.chunks), options_.queue->now()};
-  AskForChunks(/*new_attempt=*/true);
+void WorkerProcess::StartDownload(const FetchObject& request) {
+  PartedFetch::Options o;
+  o.whole = request.object;
+  ObjectId id = request.object.id;
+  for (const SliceSource& source : request.slices) {
+    o.parts.push_back(
+        {{id, source.part.chunks, source.part.bytes, source.part.root}, source.reducer});
+    id.first_chunk += source.part.chunks;
+  }
+  // Grows over the lives of this worker.
+  o.next_transfer = [this] { return options_.process * 1'000'000 + ++fetches_; };
+  o.ask = [this](const WorkerKey& holder, const Fetch& fetch) {
+    SendTo(holder, fetch);
+    return true;
+  };
+  absl::StatusOr<PartedFetch> fetch = PartedFetch::Create(std::move(o));
+  LONGHAUL_CHECK(fetch.ok(), "the coordinator names objects that can be");
+  download_ = std::move(*fetch);
+  download_->Start(options_.queue->now());
 }
 
-void WorkerProcess::AskForChunks(bool new_attempt) {
-  if (!download_) return;
-  ChunkReceiver& receiver = download_->receiver;
-  Fetch fetch{.object = download_->object.id};
-  if (new_attempt) {
-    receiver.StartAttempt();
-    download_->last_chunk = options_.queue->now();
-    for (const ChunkSpan& s : receiver.MissingRuns(kMaxMissingRuns))
-      fetch.missing.push_back({s.first, s.count});
-  }
-  fetch.attempt = receiver.attempt();
-  fetch.granted_bytes = receiver.GrantedBytes();
-  Send(fetch);
-  receiver.NoteGrantSent();
+void WorkerProcess::OnChunk(const WorkerKey& from, const Packet& packet) {
+  const absl::StatusOr<ChunkHeader> header = DecodeChunkHeader(AsBytes(packet.chunk_header));
+  if (!download_ || !header.ok()) return;
+  download_->OnChunk(from, *header, AsBytes(packet.payload), options_.queue->now());
+  CheckDownload();
 }
 
-void WorkerProcess::OnChunk(const Packet& packet) {
-  absl::StatusOr<ChunkHeader> header = DecodeChunkHeader(AsBytes(packet.chunk_header));
-  if (!download_ || !header.ok() || header->bytes != packet.payload.size() ||
-      header->kind != download_->object.id.kind ||
-      Xxh3(AsBytes(packet.payload)) != header->checksum) {
-    return;
-  }
-  ChunkReceiver& receiver = download_->receiver;
-  if (header->transfer != receiver.attempt()) return;
-  if (receiver.Accept(header->transfer, header->chunk, AsBytes(packet.payload)) ==
-      ChunkReceiver::Verdict::kNew) {
-    (*download_->chunks)[header->chunk] = packet.payload;
-    download_->last_chunk = options_.queue->now();
-  }
-  if (!receiver.complete()) {
-    if (receiver.GrantDue()) AskForChunks(/*new_attempt=*/false);
-    return;
-  }
-  if (!receiver.Verified()) {
-    receiver.Reset();
-    return AskForChunks(/*new_attempt=*/true);
-  }
-  fetched_ = download_->chunks;
-  const ObjectId id = download_->object.id;
+void WorkerProcess::CheckDownload() {
+  if (!download_->complete()) return;
+  const ObjectId id = download_->whole().id;
+  fetched_[id.fragment] = download_->Take();
   download_.reset();
   Step(ObjectFetched{id});
 }
 
-void WorkerProcess::OnFetch(const Fetch& fetch) {
-  auto it = uploads_.find(fetch.object.contribution);
-  if (fetch.object.kind != ObjectKind::kContribution || it == uploads_.end() ||
-      it->second.object != fetch.object) {
+void WorkerProcess::OnRefused(const WorkerKey& from, const ObjectId& object) {
+  if (!download_ || download_->OnRefused(from, object, options_.queue->now())) return;
+  const ObjectId whole = download_->whole().id;
+  download_.reset();
+  Step(ObjectGone{whole});
+}
+
+void WorkerProcess::OnFetch(const WorkerKey& from, const Fetch& fetch) {
+  if (fetch.object.kind == ObjectKind::kAggregate) {
+    if (slices_) slices_->OnFetch(from, fetch);
     return;
   }
+  auto it = uploads_.find(fetch.object.contribution);
+  // Tiny models: every object is one chunk.
+  if (fetch.object.kind != ObjectKind::kContribution || it == uploads_.end() ||
+      it->second.object != fetch.object)
+    return;
+  const SendingId id{from, fetch.object};
+  auto sending = sendings_.find(id);
+  if (sending == sendings_.end()) {
+    auto sizes = std::make_shared<std::vector<uint32_t>>();
+    for (const std::string& c : *it->second.chunks)
+      sizes->push_back(static_cast<uint32_t>(c.size()));
+    sending = sendings_.emplace(id, Sending{sizes, Outgoing(sizes), std::nullopt}).first;
+  }
   if (!connected_) {
-    it->second.waiting = fetch;
+    sending->second.waiting = fetch;
     return;
   }
   std::vector<ChunkSpan> missing;
   for (const ChunkRun& run : fetch.missing) missing.push_back({run.first, run.count});
-  if (it->second.outgoing.OnFetch(fetch.attempt, missing, fetch.granted_bytes).ok())
-    Pump(it->second);
+  if (sending->second.outgoing.OnFetch(fetch.attempt, missing, fetch.granted_bytes).ok())
+    Pump(id, sending->second);
 }
 
-void WorkerProcess::Pump(Upload& upload) {
-  while (std::optional<uint32_t> chunk = upload.outgoing.Next()) {
-    std::string payload = (*upload.chunks)[*chunk];
+void WorkerProcess::Pump(const SendingId& id, Sending& sending) {
+  auto upload = uploads_.find(id.second.contribution);
+  if (upload == uploads_.end()) return;
+  const Chunks chunks = upload->second.chunks;
+  while (std::optional<uint32_t> chunk = sending.outgoing.Next()) {
+    std::string payload = (*chunks)[*chunk];
     if (options_.byzantine && options_.faults->Happens(FaultKind::kByzantine))
       FalsifyChunk(payload, *options_.faults);
     ChunkHeader header{
-        .kind = ObjectKind::kContribution, .transfer = upload.outgoing.attempt(), .chunk = *chunk};
+        .kind = ObjectKind::kContribution, .transfer = sending.outgoing.attempt(), .chunk = *chunk};
     header.codec = codec_up_;
-    header.elements = options_.scenario->layout.at(upload.object.fragment.value).elements;
+    header.elements = options_.scenario->layout.at(id.second.fragment.value).elements;
     header.bytes = payload.size();
     header.checksum = Xxh3(AsBytes(payload));
-    options_.send({.chunk_header = EncodeChunkHeader(header), .payload = std::move(payload)});
-    upload.outgoing.MarkSent();
+    SendPacket(id.first,
+               {.chunk_header = EncodeChunkHeader(header), .payload = std::move(payload)});
+    sending.outgoing.MarkSent();
   }
+}
+
+// ---- slices that it reduces ----
+
+void WorkerProcess::StartReducing() {
+  if (!options_.scenario->machines[options_.machine].reduces) return;
+  SliceHost::Options o = SliceOptions(*options_.scenario, &disk_, "slices");
+  o.first_attempt = options_.process * 1'000'000 + 1;
+  o.send = [this](const WorkerKey& to, const Message& message) { SendTo(to, message); };
+  o.send_chunk = [this](const WorkerKey& to, const ChunkHeader& header, std::string&& payload) {
+    SendPacket(to, {.chunk_header = EncodeChunkHeader(header), .payload = std::move(payload)});
+    return true;
+  };
+  slices_ = std::make_unique<SliceHost>(std::move(o));
+}
+
+void WorkerProcess::FollowOrders() {
+  if (!slices_ || !core_->assignment()) return;
+  const Assignment& a = *core_->assignment();
+  std::map<SessionId, WorkerKey> keys;
+  for (const PeerView& peer : a.peers) keys[peer.session] = peer.key;
+  LONGHAUL_CHECK(slices_->SetOrders(core_->generation(), a.orders, keys).ok(),
+                 "this disk does not fail");
+  Report(/*again=*/false);
+}
+
+void WorkerProcess::Report(bool again) {
+  if (!slices_ || core_->session().value == 0 || (!slices_->TakeChanged() && !again)) return;
+  for (const SliceReport& report : slices_->Reports()) Send(report);
+}
+
+void WorkerProcess::OnPeer(const WorkerKey& from, const Packet& packet) {
+  if (packet.is_chunk()) {
+    const absl::StatusOr<ChunkHeader> header = DecodeChunkHeader(AsBytes(packet.chunk_header));
+    if (!header.ok()) return;
+    if (header->kind == ObjectKind::kAggregate) return OnChunk(from, packet);
+    if (!slices_ || header->bytes != packet.payload.size()) return;
+    LONGHAUL_CHECK(slices_->OnChunk(from, *header, AsBytes(packet.payload)).ok(),
+                   "this disk does not fail");
+    return Report(/*again=*/false);
+  }
+  const absl::StatusOr<Envelope> envelope = DecodeEnvelope(AsBytes(packet.control));
+  if (!envelope.ok() || envelope->run != options_.run_id) return;
+  if (const auto* fetch = std::get_if<Fetch>(&envelope->body)) return OnFetch(from, *fetch);
+  if (const auto* gone = std::get_if<FetchRefused>(&envelope->body))
+    return OnRefused(from, gone->object);
 }
 
 }  // namespace longhaul::sim

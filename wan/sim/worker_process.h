@@ -12,6 +12,9 @@
 #include <optional>
 #include <string>
 
+#include "common/fault_storage.h"
+#include "reducer/parted_fetch.h"
+#include "reducer/slice_host.h"
 #include "transport/transfer.h"
 #include "wan/sim/event_queue.h"
 #include "wan/sim/faults.h"
@@ -69,19 +72,16 @@ class WorkerProcess {
   const Worker& core() const { return *core_; }
 
  private:
-  struct Download {
-    ObjectInfo object;
-    ChunkReceiver receiver;
-    Fetched chunks;
-    Timestamp last_chunk;
-  };
   struct Upload {
     ObjectId object;
     Chunks chunks;
+  };
+  struct Sending {
     Outgoing::Sizes sizes;
     Outgoing outgoing;
     std::optional<Fetch> waiting;
   };
+  using SendingId = std::pair<WorkerKey, ObjectId>;  // zero key: to the coordinator
 
   // Runs `action` after a while by this machine's clock, unless the process has ended; a paused
   // process runs it when it goes on.
@@ -103,11 +103,19 @@ class WorkerProcess {
   void SendHeartbeat();
   void Send(const Message& message);
   void OnMessage(const Envelope& envelope);
-  void OnChunk(const Packet& packet);
-  void OnFetch(const Fetch& fetch);
-  void Pump(Upload& upload);
-  void StartDownload(const ObjectInfo& object);
-  void AskForChunks(bool new_attempt);
+  void SendTo(const WorkerKey& to, const Message& message);
+  void SendPacket(const WorkerKey& to, Packet packet);
+  void OnPeer(const WorkerKey& from, const Packet& packet);
+  void OnChunk(const WorkerKey& from, const Packet& packet);
+  void OnFetch(const WorkerKey& from, const Fetch& fetch);
+  void OnRefused(const WorkerKey& from, const ObjectId& object);
+  void Pump(const SendingId& id, Sending& sending);
+  void StartDownload(const FetchObject& request);
+  void CheckDownload();
+  void StartReducing();
+  void FollowOrders();
+  void Report(bool again);
+  std::string Encode(const Message& message);
 
   const Options options_;
   std::unique_ptr<Worker> core_;
@@ -118,14 +126,19 @@ class WorkerProcess {
   bool connected_ = false;
   Timestamp paused_until_;
   uint32_t slow_per_mille_ = 1000;
+  uint64_t steps_ = 0;  // inner steps, and the time in them
+  Duration computing_{0};
   Timestamp trainer_busy_until_;
   uint64_t sequence_ = 0;
   uint64_t jobs_ = 0;
   uint64_t fetches_ = 0;
   uint32_t codec_up_ = 0;
-  std::optional<Download> download_;
-  Fetched fetched_;
+  std::optional<PartedFetch> download_;
+  std::map<FragmentId, Fetched> fetched_;
   std::map<ContributionId, Upload> uploads_;
+  std::map<SendingId, Sending> sendings_;
+  FaultStorage disk_;  // does not fail; of the slices that it reduces
+  std::unique_ptr<SliceHost> slices_;
   Timestamp last_heard_;
 };
 

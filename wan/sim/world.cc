@@ -24,6 +24,12 @@ T* Add(Watchers& watchers, std::unique_ptr<T> watcher) {
   return raw;
 }
 
+// Of a round that is opened now: a broken contract is waited for until the deadline.
+Duration NextLimit(const Fragment& fragment, const Scenario& scenario) {
+  const auto limit = static_cast<double>((4 * fragment.last_round_time + Seconds(10)).count());
+  return Duration(static_cast<int64_t>(limit * scenario.config.run.patience));
+}
+
 }  // namespace
 
 World::World(WorldOptions options)
@@ -226,6 +232,22 @@ void World::WorkerExited(size_t process, const ExitWorker& exit) {
   queue_.After(Seconds(5), [this, machine] { StartWorker(machine); });
 }
 
+// Half of the pairs of machines reach each other; the others go through the coordinator. Of two
+// machines with one key it is the one whose process lives, and of two of these the newer.
+std::optional<size_t> World::Reachable(size_t machine, const WorkerKey& peer) const {
+  std::optional<size_t> to;
+  for (size_t i = 0; peer != WorkerKey{} && i < machines_.size(); ++i) {
+    const size_t process = machines_[i].process;
+    if (machines_[i].key != peer || process == SIZE_MAX) continue;
+    const auto rank = [&](size_t p) { return std::pair(processes_[p]->alive(), p); };
+    if (!to || rank(process) > rank(machines_[*to].process)) to = i;
+  }
+  if (!to) return to;
+  const uint64_t pair =
+      Draw(scenario_.seed, {0xd1, std::min(*to, machine), std::max(*to, machine)});
+  return pair % 2 == 0 ? to : std::nullopt;
+}
+
 void World::Deliver(size_t machine, Direction direction, Packet&& packet) {
   trace_.Note(queue_.now(), direction == Direction::kUp ? "up" : "down",
               packet.is_chunk() ? packet.payload : packet.control,
@@ -233,6 +255,10 @@ void World::Deliver(size_t machine, Direction direction, Packet&& packet) {
   if (direction == Direction::kDown) {
     if (machines_[machine].process == packet.process)
       processes_[packet.process]->Receive(std::move(packet));
+  } else if (const std::optional<size_t> peer = Reachable(machine, packet.peer)) {
+    packet.peer = machines_[machine].key;
+    packet.process = machines_[*peer].process;
+    network_.Send(*peer, Direction::kDown, std::move(packet));
   } else if (coordinator_alive() && packet.life == lives_.size()) {
     coordinator().Receive(packet.process, machines_[machine].key, packet);
   }
@@ -395,6 +421,13 @@ void World::Replan() {
     plan.steps.push_back({id, 1 + faults_.Below(FaultKind::kReplan, most)});
   }
   coordinator().Plan(plan);
+  if (scenario_.config.reduce.placement != "workers" || !coordinator_alive()) return;
+  LinksEvent measured;
+  for (const auto& [id, session] : coordinator().state().sessions) {
+    measured.links.push_back({id, 1'000 + faults_.Below(FaultKind::kReplan, 100'000),
+                              1'000 + faults_.Below(FaultKind::kReplan, 100'000)});
+  }
+  coordinator().Plan(measured);
 }
 
 void World::DriftClocks() {
@@ -442,7 +475,7 @@ void World::Calm() {
   Duration limit{0};
   for (const Fragment& f : state.fragments) {
     target.push_back(f.version.value < scenario_.config.run.rounds ? f.version.Next() : f.version);
-    if (f.round) limit = std::max(limit, f.round->time_limit);
+    limit = std::max(limit, f.round ? f.round->time_limit : NextLimit(f, scenario_));
   }
   const Duration bound = ProgressBound(scenario_, limit);
   auto done = [&] {

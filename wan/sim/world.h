@@ -79,6 +79,8 @@ class World {
   void StartWorker(size_t machine);
   void WorkerExited(size_t process, const ExitWorker& exit);
   WorkerProcess* LiveWorkerOn(size_t machine);
+  // The machine of this worker, if there is a direct way to it.
+  std::optional<size_t> Reachable(size_t machine, const WorkerKey& peer) const;
   void Deliver(size_t machine, Direction direction, Packet&& packet);
   // Faults over time.
   void PlanFaults();

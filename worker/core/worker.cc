@@ -64,7 +64,10 @@ struct WorkerHandler {
     w.SayHello();  // the coordinator checks the identity, too
   }
   void operator()(const ObjectFetched& e) {
-    if (w.wanted_ && w.wanted_->id == e.id) w.here_ = e.id;
+    if (!w.wanted_ || w.wanted_->id != e.id) return;
+    const ObjectInfo object = *std::exchange(w.wanted_, std::nullopt);
+    w.here_[object.id.fragment] = object;
+    if (w.IsAhead(object)) w.effects_.messages.push_back(AggregateHeld{object});
   }
   void operator()(const ObjectGone& e) {
     if (w.wanted_ && w.wanted_->id == e.id) w.wanted_.reset();
@@ -78,8 +81,6 @@ struct WorkerHandler {
   void FinishObject(const FragmentState& state) {
     --w.jobs_;
     if (!std::exchange(w.loading_, std::nullopt)) return;  // of an older generation
-    w.wanted_.reset();
-    w.here_.reset();
     Worker::Part& part = w.parts_.at(state.fragment.value);
     part.unapplied = false;
     part.state = state;
@@ -91,6 +92,7 @@ struct WorkerHandler {
     std::optional<Worker::Sent>& sent = w.parts_.at(e.object.id.fragment.value).sent;
     if (!sent || sent->ready.object.id != e.object.id) return;  // dropped meanwhile
     sent->ready.object = e.object;
+    sent->ready.slices = e.slices;
     if (e.object.chunks == 0) sent->ready.loss = std::numeric_limits<double>::quiet_NaN();
     w.Announce();
   }
@@ -166,7 +168,7 @@ struct WorkerHandler {
     if (residual) {
       for (Worker::Part& part : w.parts_) part.sent.reset();
       w.wanted_.reset();
-      w.here_.reset();
+      w.here_.clear();
       w.effects_.requests.push_back(StopFetching{});
     }
     if (any || (residual && w.data_)) w.DropProgress({.residual = residual});
@@ -242,7 +244,8 @@ void Worker::SayHello() {
                                     .data_identity = data_ ? data_->identity : Digest{},
                                     .data_origin = data_ ? data_->origin : "",
                                     .saved_generation = saved.generation,
-                                    .saved_included = saved.included});
+                                    .saved_included = saved.included,
+                                    .peer_address = identity_.peer_address});
 }
 
 std::vector<FragmentState> Worker::states() const {
@@ -265,6 +268,28 @@ void Worker::Announce() {
     if (!coding) effects_.messages.push_back(ready);
   }
   for (const auto& [id, done] : answers_) effects_.messages.push_back(done);
+  for (const auto& [fragment, object] : here_) {
+    if (IsAhead(object)) effects_.messages.push_back(AggregateHeld{object});
+  }
+}
+
+bool Worker::IsHere(const ObjectInfo& object) const {
+  auto it = here_.find(object.id.fragment);
+  return it != here_.end() && it->second == object;
+}
+
+bool Worker::IsAhead(const ObjectInfo& object) const {
+  if (!assignment_ || object.id.kind != ObjectKind::kAggregate) return false;
+  const uint64_t fragment = object.id.fragment.value;
+  return fragment < assignment_->current.size() &&
+         object.id.version > assignment_->current[fragment].version;
+}
+
+std::vector<SliceSource> Worker::SourcesOf(const ObjectInfo& object) const {
+  for (const AggregateView& view : assignment_->aggregates) {
+    if (view.object == object) return view.slices;
+  }
+  return {};
 }
 
 const RoundView* Worker::OpenRound(FragmentId fragment) const {
@@ -387,24 +412,37 @@ bool Worker::DecideVersion() {
       Start(UnloadFragment{FragmentId{i}});
       return true;
     }
-    if (!need || (wanted_ && wanted_->id == next->object.id)) need = std::move(next);
+    const bool better = IsHere(next->object) || (wanted_ && *wanted_ == next->object);
+    if (!need || (better && !IsHere(need->object))) need = std::move(next);
   }
-  if (wanted_ && (!need || wanted_->id != need->object.id)) {
+  if (!need) need = NextAhead();
+  if (wanted_ && (!need || *wanted_ != need->object)) {
     effects_.requests.push_back(StopFetching{});
     wanted_.reset();
-    here_.reset();
   }
   if (!need) return false;
-  if (here_ == need->object.id) {
+  if (IsHere(need->object)) {
     loading_ = need->object.id.fragment;
+    here_.erase(*loading_);
     need->commit ? Start(ApplyCommit{*need->commit}) : Start(LoadState{need->object});
     return true;
   }
   if (!wanted_) {
     wanted_ = need->object;
-    effects_.requests.push_back(FetchObject{need->object});
+    effects_.requests.push_back(FetchObject{need->object, SourcesOf(need->object)});
   }
   return false;
+}
+
+// What will be committed next, if all goes well, is fetched while there is nothing else to fetch.
+std::optional<Worker::Need> Worker::NextAhead() const {
+  for (const AggregateView& view : assignment_->aggregates) {
+    const ObjectId& id = view.object.id;
+    if (!IsAhead(view.object) || IsHere(view.object) || id.generation != generation_) continue;
+    const std::optional<FragmentState>& state = parts_[id.fragment.value].state;
+    if (state && state->version.Next() == id.version) return Need{view.object, std::nullopt, true};
+  }
+  return std::nullopt;
 }
 
 bool Worker::DecideContribution(Part& part, FragmentId fragment) {
@@ -432,7 +470,7 @@ bool Worker::DecideContribution(Part& part, FragmentId fragment) {
     DropProgress({.inner_state = true});  // the coordinator will refuse it and fence this session
     return true;
   }
-  Start(CodeContribution{id, generation_, fragment, part.state->version});
+  Start(CodeContribution{id, generation_, fragment, part.state->version, round->slices});
   return true;
 }
 

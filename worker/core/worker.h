@@ -45,6 +45,7 @@ struct CommitApplied {
 };
 struct ContributionCoded {
   ObjectInfo object;
+  std::vector<SlicePart> slices;  // when the job asked for them
 };
 struct StepDone {
   double loss = 0;
@@ -71,8 +72,9 @@ struct LoadData {  // once; answer: DataLoaded
   Digest identity{};
   uint64_t parameters = 0;
 };
-struct FetchObject {  // answer: ObjectFetched or ObjectGone
+struct FetchObject {  // answer: ObjectFetched or ObjectGone; one per fragment is kept until used
   ObjectInfo object;
+  std::vector<SliceSource> slices;  // where its parts are; empty: the coordinator has it
 };
 struct StopFetching {};
 // Trainer jobs, one at a time.
@@ -92,6 +94,7 @@ struct CodeContribution {  // answer: ContributionCoded; with zero chunks when Î
   Generation generation;
   FragmentId fragment;
   Version base;
+  std::vector<uint32_t> slices;  // chunks of each; empty: it is not cut
 };
 enum class Outcome : uint8_t {
   kIncluded = 1,
@@ -143,6 +146,7 @@ struct WorkerIdentity {
   uint64_t memory_bytes = 0;
   uint32_t threads = 0;
   bool toy = false;
+  std::string peer_address;  // not empty: it offers to reduce
   // Of the snapshot that an earlier process left; nothing: there is none.
   std::optional<SaveSnapshot> saved;
 };
@@ -204,8 +208,14 @@ class Worker {
   struct Need {
     ObjectInfo object;
     std::optional<CommitView> commit;  // nothing: it is a snapshot
+    bool ahead = false;                // not committed yet: only to be held
   };
   std::optional<Need> NextNeed(FragmentId fragment) const;
+  std::optional<Need> NextAhead() const;
+  bool IsHere(const ObjectInfo& object) const;
+  // An aggregate that is not committed yet, as far as we were told.
+  bool IsAhead(const ObjectInfo& object) const;
+  std::vector<SliceSource> SourcesOf(const ObjectInfo& object) const;
   const RoundView* OpenRound(FragmentId fragment) const;
   bool AllLoaded() const;
   bool AnyProgress() const;
@@ -233,12 +243,12 @@ class Worker {
   uint64_t welcome_sequence_ = 0;
   uint64_t assignment_sequence_ = 0;
 
-  int jobs_ = 0;                       // trainer jobs that were started and have not answered
-  std::vector<Part> parts_;            // by fragment; empty before the first Assignment
-  std::optional<ObjectInfo> wanted_;   // being fetched
-  std::optional<ObjectId> here_;       // fetched, not used yet
-  std::optional<FragmentId> loading_;  // by the running job; none: what it brings is void
-  uint64_t sequence_ = 0;              // of contributions; never used again in this process
+  int jobs_ = 0;                           // trainer jobs that were started and have not answered
+  std::vector<Part> parts_;                // by fragment; empty before the first Assignment
+  std::optional<ObjectInfo> wanted_;       // being fetched
+  std::map<FragmentId, ObjectInfo> here_;  // fetched, not used yet
+  std::optional<FragmentId> loading_;      // by the running job; none: what it brings is void
+  uint64_t sequence_ = 0;                  // of contributions; never used again in this process
   std::optional<std::vector<LeaseRange>> stepping_;  // what the running step trains on
   bool void_step_ = false;                           // the running step trains on void progress
   std::map<RequestId, RequestDone> answers_;  // bounded by kMaxRequestsPerMessage open requests

@@ -234,6 +234,27 @@ struct LedgerTwin::Reader {
       return t.Complain("an unknown contribution is held");
     it->second.held = true;
   }
+  void operator()(const SlicesPlaced& r) const {
+    t.rounds_[r.fragment.value].slices = r.slices.size();
+  }
+  void operator()(const SlicesMoved& r) const {
+    Round& round = t.rounds_[r.fragment.value];
+    if (round.closed) return;
+    for (auto& [session, sent] : round.sent) {
+      for (const SliceMove& move : r.moves) sent.held_slices.erase(move.slice);
+      sent.held = false;
+    }
+  }
+  void operator()(const SliceHeld& r) const {
+    Round& round = t.rounds_[r.fragment.value];
+    for (const ContributionId& id : r.contributions) {
+      auto it = round.sent.find(id.session);
+      if (it == round.sent.end() || it->second.id != id)
+        return t.Complain("a slice of an unknown contribution is held");
+      it->second.held_slices.insert(r.slice);
+      it->second.held = it->second.held_slices.size() == round.slices;
+    }
+  }
   void operator()(const ContributionRefused& r) const {
     Round& round = t.rounds_[r.fragment.value];
     auto it = round.sent.find(r.id.session);

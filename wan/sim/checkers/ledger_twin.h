@@ -43,6 +43,7 @@ class LedgerTwin : public Watcher {
     std::vector<LeaseRange> leases;
     uint32_t weight = 0;
     bool held = false;
+    std::set<uint32_t> held_slices;
   };
   struct Round {
     RoundId id;
@@ -51,6 +52,7 @@ class LedgerTwin : public Watcher {
     std::map<SessionId, Sent> sent;
     std::vector<ContributionId> included;
     bool closed = false;
+    size_t slices = 0;
   };
   using Positions = std::vector<Position>;
   using Cut = std::vector<Version>;

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <cmath>
+#include <utility>
 
 #include "compression/block_codec.h"
 #include "compression/codec.h"
@@ -121,6 +122,13 @@ void Provenance::OnRecord(const Record& record, const State&) {
   } else if (const auto* r = std::get_if<ContributionAccepted>(&record.body)) {
     Of(r->object.id.fragment).claims[r->object.id.contribution] = {r->object.root, r->leases,
                                                                    r->weight};
+  } else if (const auto* r = std::get_if<RoundOpened>(&record.body)) {
+    Of(r->fragment).by_worker = false;
+  } else if (const auto* r = std::get_if<SlicesPlaced>(&record.body)) {
+    Of(r->fragment).by_worker = true;
+    Of(r->fragment).continues = r->slices.at(0).continues;
+  } else if (const auto* r = std::get_if<SlicesMoved>(&record.body)) {
+    Of(r->fragment).continues = false;
   } else if (const auto* r = std::get_if<RoundClosed>(&record.body)) {
     Of(r->fragment).included = r->closing.included;
     Of(r->fragment).divisor = r->closing.divisor;
@@ -207,8 +215,12 @@ void Provenance::CheckAggregate(const CommitView& commit, const Values& mean, Mo
   if (old.parameters.empty() || aggregate == part.aggregates.end())
     return Complain(Named(commit.fragment, commit.version) + " came from nowhere");
   const double beta = config_.sync.error_feedback;
+  const Values none(part.elements);
+  const bool continues = part.continues && !old.slice_residual.empty();
+  const Values& slice = continues ? old.slice_residual : none;
+  const Values& residual = part.by_worker ? slice : old.residual;
   Values wanted = mean;
-  for (uint64_t i = 0; i < part.elements && beta > 0; ++i) wanted[i] += beta * old.residual[i];
+  for (uint64_t i = 0; i < part.elements && beta > 0; ++i) wanted[i] += beta * residual[i];
   if (!Close(wanted, aggregate->second, config_.sync.codec_down)) {
     Complain("the aggregate of " + Named(commit.fragment, commit.version) +
              " is not the mean of what was included");
@@ -220,10 +232,11 @@ void Provenance::CheckAggregate(const CommitView& commit, const Values& mean, Mo
   const double mu = std::bit_cast<float>(commit.outer_momentum_bits);
   for (uint64_t i = 0; i < part.elements; ++i) {
     const double d = aggregate->second[i];
-    next.residual[i] -= d;
+    next.residual[i] -= d;  // what is owed now
     next.momentum[i] = mu * next.momentum[i] + d;
     next.parameters[i] -= lr * (d + mu * next.momentum[i]);
   }
+  if (part.by_worker) next.slice_residual = std::exchange(next.residual, none);
 }
 
 void Provenance::OnReducer(const ReducerView& view, bool residual_reset) {

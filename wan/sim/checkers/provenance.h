@@ -9,6 +9,8 @@
 // model must be the outer steps over these aggregates. Then the committed model's positions are
 // those claimed, and every one must be there once.
 //
+// A round that workers reduce owes what the reducer of that slice owed, or nothing.
+//
 // Arithmetic in double, independent of the code that it checks.
 #pragma once
 
@@ -69,13 +71,16 @@ class Provenance : public Watcher {
     std::vector<uint64_t> positions;  // that came with it
     Values parameters;                // empty: not seen yet
     Values momentum;
-    Values residual;  // of the reducer
+    Values residual;        // of the reducer
+    Values slice_residual;  // of the worker that reduced it; empty: there was none
   };
   struct Part {  // of one fragment
     uint64_t elements = 0;
     std::map<ContributionId, Claim> claims;  // to the open round
     std::vector<ContributionId> included;
     uint64_t divisor = 0;
+    bool by_worker = false;  // the open round: reduced in one slice, because models are tiny
+    bool continues = false;  // with the residual that this worker has
     std::map<Digest, std::vector<float>> aggregates;  // decoded, by root
     std::map<Digest, Model> models;                   // by state hash
     Digest now{};                                     // the committed one

@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "proto/chunk.h"
+
 namespace longhaul::sim {
 namespace {
 
@@ -64,15 +66,46 @@ bool RoundTwin::Takes(SessionId id, const ContributionReady& ready) const {
     return false;
   }
   const ObjectSize size = CodedSize(config_.sync, part.elements);
+  if (!IsCutAs(part, ready)) return false;
   return ledger_.MayClaim(object.fragment, id, ready.leases, ready.steps) &&
          ready.object.chunks == size.chunks &&
          (size.varies ? ready.object.bytes <= size.bytes : ready.object.bytes == size.bytes);
+}
+
+bool RoundTwin::IsCutAs(const Part& part, const ContributionReady& ready) const {
+  const std::vector<uint32_t>& slices = part.round->slices;
+  if (slices.empty() || ready.slices.size() != slices.size())
+    return slices.empty() && ready.slices.empty();
+  uint64_t bytes = 0, first = 0;
+  for (size_t i = 0; i < slices.size(); ++i) {
+    const uint64_t end = std::min(first + slices[i] * kChunkElements, part.elements);
+    const ObjectSize size = CodedSize(config_.sync, end - first);
+    const SlicePart& sent = ready.slices[i];
+    const bool fits = size.varies ? sent.bytes <= size.bytes : sent.bytes == size.bytes;
+    if (sent.chunks != slices[i] || !fits) return false;
+    bytes += sent.bytes;
+    first = end;
+  }
+  return bytes == ready.object.bytes;
+}
+
+void RoundTwin::NoteLost(FragmentId fragment, RoundId id, const std::vector<ContributionId>& lost) {
+  if (fragment.value >= parts_.size()) return;
+  std::optional<Round>& round = parts_[fragment.value].round;
+  if (round && round->opened.round == id) round->lost.insert(lost.begin(), lost.end());
 }
 
 void RoundTwin::OnEvent(const EventBody& event, const Effects& effects) {
   if (const auto* late = std::get_if<LateEvent>(&event)) {
     late_ = {late->sessions.begin(), late->sessions.end()};
     return;
+  }
+  if (const auto* e = std::get_if<LostEvent>(&event))
+    return NoteLost(e->fragment, e->round, e->contributions);
+  if (const auto* said = std::get_if<SliceReportEvent>(&event)) {
+    const SliceReport& r = said->report;
+    NoteLost(r.fragment, r.round, r.lost);
+    return NoteLost(r.fragment, r.round, r.refused);
   }
   const auto* e = std::get_if<ContributionEvent>(&event);
   if (!e) return;
@@ -171,7 +204,12 @@ void RoundTwin::CheckAborted(const RoundAborted& r, const Round& round, Timestam
       collecting && round.taken.empty() && ledger_.free() < SamplesPerStep(config_);
   const bool last = collecting || round.attempt == kAttempts;
   const bool in_vain = last && now >= round.deadline && !(collecting && round.QuorumHeld());
-  if (hopeless || no_data || in_vain) return;
+  const auto left = static_cast<uint64_t>(
+      std::count_if(round.list.begin(), round.list.end(),
+                    [&](const ContributionId& id) { return !round.lost.contains(id); }));
+  const bool too_few =
+      left < round.list.size() && (left < round.opened.quorum || round.attempt == kAttempts);
+  if (hopeless || no_data || in_vain || too_few) return;
   Complain(Named(r.round) + " was given up before its time: " + r.reason);
 }
 
@@ -245,13 +283,36 @@ struct RoundTwin::Reader {
     t.CheckTaken(r);
     const ContributionId id = r.object.id.contribution;
     t.sessions_[id.session].last_sequence[r.object.id.fragment] = id.sequence;
-    PartOf(r.object.id.fragment).round->taken[id.session] = {r.object, t.sessions_[id.session].key,
-                                                             r.tokens, r.quorum_tokens, false};
+    PartOf(r.object.id.fragment).round->taken[id.session] = {
+        r.object, t.sessions_[id.session].key, r.tokens, r.quorum_tokens, false, {}};
   }
   void operator()(const ContributionHeld& r) const {
     Round& round = *PartOf(r.fragment).round;
     round.taken[r.id.session].held = true;
     if (!round.quorum_since && round.QuorumHeld()) round.quorum_since = now;
+  }
+  void operator()(const SlicesPlaced& r) const {
+    Round& round = *PartOf(r.fragment).round;
+    for (const Slice& slice : r.slices) round.slices.push_back(slice.chunks);
+  }
+  void operator()(const SliceHeld& r) const {
+    Round& round = *PartOf(r.fragment).round;
+    for (const ContributionId& id : r.contributions) {
+      Taken& taken = round.taken[id.session];
+      taken.held_slices.insert(r.slice);
+      taken.held = taken.held_slices.size() == round.slices.size();
+    }
+    if (!round.quorum_since && round.QuorumHeld()) round.quorum_since = now;
+  }
+  // It has as much time again; what only the one before held is not held any more.
+  void operator()(const SlicesMoved& r) const {
+    Round& round = *PartOf(r.fragment).round;
+    round.deadline = now + round.opened.time_limit;
+    for (auto& [session, taken] : round.taken) {
+      if (!round.list.empty()) continue;
+      for (const SliceMove& move : r.moves) taken.held_slices.erase(move.slice);
+      taken.held = false;
+    }
   }
   void operator()(const ContributionRefused& r) const {
     Part& part = PartOf(r.fragment);

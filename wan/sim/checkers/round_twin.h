@@ -37,6 +37,7 @@ class RoundTwin : public Watcher {
     uint64_t tokens = 0;
     uint64_t quorum_tokens = 0;
     bool held = false;
+    std::set<uint32_t> held_slices;
   };
   struct Round {
     RoundOpened opened;
@@ -46,6 +47,8 @@ class RoundTwin : public Watcher {
     std::optional<Timestamp> quorum_since;
     std::vector<ContributionId> list;  // empty: collecting
     uint32_t attempt = 0;
+    std::vector<uint32_t> slices;   // chunks of each; empty: it is not cut
+    std::set<ContributionId> lost;  // as reducers say
     bool IsMember(SessionId session) const;
     bool Lists(const ContributionId& id) const;
     std::set<SessionId> Held() const;
@@ -60,6 +63,9 @@ class RoundTwin : public Watcher {
   struct Reader;  // one function per record
 
   bool Takes(SessionId session, const ContributionReady& ready) const;
+  void NoteLost(FragmentId fragment, RoundId id, const std::vector<ContributionId>& lost);
+  // The parts of a contribution are cut as the round is, and make up the whole.
+  bool IsCutAs(const Part& part, const ContributionReady& ready) const;
   void CheckOpened(const RoundOpened& r);
   void CheckTaken(const ContributionAccepted& r);
   void CheckClosing(const RoundClosed& r, const Round& round, Timestamp now);
