@@ -7,8 +7,10 @@
 
 #include "cli/command_pcn.h"
 #include "cli/exit_codes.h"
+#include "cli/invitation_text.h"
 #include "cli/signals.h"
 #include "common/log.h"
+#include "common/status_macros.h"
 #include "coordinator/relay_coordinator.h"
 
 namespace longhaul {
@@ -18,8 +20,18 @@ struct Arguments {
   RelayCoordinatorOptions options;
   std::string codec = "float32";
   std::string json;
+  std::vector<std::string> block_runs;  // files with invitations
   double lease_s = 3;
 };
+
+absl::Status ReadBlockRuns(Arguments& args) {
+  for (const std::string& file : args.block_runs) {
+    ASSIGN_OR_RETURN(const Invitation invitation, ReadInvitation("@" + file));
+    ASSIGN_OR_RETURN(std::string text, EncodeInvitation(invitation));
+    args.options.plan.block_runs.push_back(std::move(text));
+  }
+  return absl::OkStatus();
+}
 
 nlohmann::json ToJson(const pcn::StageBeat& s) {
   nlohmann::json discarded;
@@ -45,7 +57,11 @@ nlohmann::json ToJson(const pcn::StageBeat& s) {
           {"parameters", ToHex(s.parameters)}};
 }
 
-int Run(const Arguments& args) {
+int Run(Arguments& args) {
+  if (const absl::Status status = ReadBlockRuns(args); !status.ok()) {
+    LogError("--block-runs: " + std::string(status.message()));
+    return ExitCodeFor(status);
+  }
   const auto outcome = RunRelayCoordinator(args.options, StopCount());
   if (!outcome.ok()) {
     LogError(std::string(outcome.status().message()));
@@ -127,6 +143,11 @@ void AddPcnRelay(CLI::App& pcn, Command& command) {
   relay->add_option("--lease", args->lease_s, "seconds of silence after which a stage is replaced")
       ->check(CLI::Range(1.0, 3600.0))
       ->capture_default_str();
+  relay
+      ->add_option("--block-runs", args->block_runs,
+                   "files with invitations to the runs (train.mode = \"relay\") that average each "
+                   "block with its replicas; trains until they are over")
+      ->delimiter(',');
   relay->add_option("--json", args->json, "what became of it, as JSON");
   relay->footer(
       "Example:\n  longhaul pcn relay --stages 2 --generated-images 5000 --invitation i.txt\n"

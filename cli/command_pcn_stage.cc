@@ -3,6 +3,7 @@
 
 #include "cli/exit_codes.h"
 #include "cli/invitation_text.h"
+#include "cli/run_inputs.h"
 #include "cli/signals.h"
 #include "cli/worker_backend.h"
 #include "common/log.h"
@@ -38,6 +39,8 @@ int RunPcnStage(int argc, char** argv) {
   if (status.ok()) {
     options.invitation = *read;
     if (memory_gb > 0) options.memory_bytes = static_cast<uint64_t>(memory_gb * 1e9);
+    options.make_layout = LayoutOf;
+    options.make_tensors = TensorsOf;
     status = RunRelayStage(options, StopCount());
   }
   if (status.ok()) return kExitOk;

@@ -48,6 +48,7 @@ absl::StatusOr<FleetRun> RunOf(const RunConfig& config, const FleetFile& fleet) 
 struct Planned {
   PlanContext context;
   FleetFile fleet;
+  uint32_t updates_per_step = 1;
   FleetRun run;
   FleetPlan plan;
 };
@@ -65,6 +66,9 @@ absl::StatusOr<Planned> Plan(const std::string& run_file, const std::string& fle
   ASSIGN_OR_RETURN(LoadedConfig loaded, LoadRunConfig(run_file, overrides));
   RunConfig& config = loaded.config;
   RETURN_IF_ERROR(ResolveModel(config));
+  if (IsBlockRun(config))
+    return absl::InvalidArgumentError("there are no plans for blocks of Relay");
+  p.updates_per_step = UpdatesPerStep(config);
   ASSIGN_OR_RETURN(p.run, RunOf(config, p.fleet));
   const auto start = Clock::now();
   p.plan = PlanFleet(p.fleet.workers, p.run);
@@ -86,23 +90,25 @@ constexpr double kWantedUtilisation = 0.9;
 
 struct Choice {
   std::string codec;
-  uint32_t inner_steps = 0;
+  uint32_t inner_steps = 0;  // as sync.inner_steps: counts weight updates
   double utilisation = 0;
   double round_s = 0;
 };
 
 absl::StatusOr<std::vector<Choice>> Choices(const std::string& run_file, const std::string& fleet,
-                                            const std::vector<std::string>& sets, char** env) {
+                                            const std::vector<std::string>& sets,
+                                            uint32_t updates_per_step, char** env) {
   std::vector<Choice> choices;
   for (const char* codec : {"float32", "bf16", "int8", "int4", "int2"}) {
     for (const uint32_t steps : {10u, 20u, 30u, 50u, 100u, 200u, 500u}) {
+      const uint32_t updates = steps * updates_per_step;
       std::vector<std::string> with = sets;
-      with.push_back(absl::StrCat("sync.inner_steps=", steps));
+      with.push_back(absl::StrCat("sync.inner_steps=", updates));
       with.push_back(absl::StrCat("sync.codec=", codec));
       with.push_back(absl::StrCat("sync.codec_down=", codec));
       const auto planned = Plan(run_file, fleet, with, env);
       if (!planned.ok()) return planned.status();
-      choices.push_back({codec, steps, planned->plan.utilisation(), planned->plan.round_s});
+      choices.push_back({codec, updates, planned->plan.utilisation(), planned->plan.round_s});
     }
   }
   return choices;
@@ -127,14 +133,15 @@ std::string Recommendation(const std::vector<Choice>& choices) {
   }
   std::string out = absl::StrFormat(
       "\nrecommended: --set sync.codec=%s --set sync.codec_down=%s --set sync.inner_steps=%u\n"
-      "  the fewest steps between exchanges, and of those the most exact codec, that keep %.0f %% "
+      "  the fewest updates between exchanges, and of those the most exact codec, that keep %.0f "
+      "%% "
       "of "
       "the fleet's speed\n  it keeps %.1f %% with rounds of %.3g s\n",
       best->codec, best->codec, best->inner_steps, 100 * kWantedUtilisation,
       100 * best->utilisation, best->round_s);
   for (const Choice& c : choices) {
     if (c.codec != best->codec || c.inner_steps >= best->inner_steps) continue;
-    absl::StrAppendFormat(&out, "  with %u steps it would be %.1f %%\n", c.inner_steps,
+    absl::StrAppendFormat(&out, "  with %u updates it would be %.1f %%\n", c.inner_steps,
                           100 * c.utilisation);
   }
   return out;
@@ -188,7 +195,8 @@ absl::Status RunPlan(const Arguments& args, char** environment) {
     }
     if (!args.svg.empty()) RETURN_IF_ERROR(WriteSvg(args.svg, p));
     if (args.recommend) {
-      ASSIGN_OR_RETURN(const auto choices, Choices(run_file, fleet, args.sets, environment));
+      ASSIGN_OR_RETURN(const auto choices,
+                       Choices(run_file, fleet, args.sets, p.updates_per_step, environment));
       if (args.json) {
         all.back()["recommendation"] = Recommendation(choices);
       } else {

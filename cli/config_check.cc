@@ -2,6 +2,7 @@
 #include <numeric>
 
 #include "cli/config.h"
+#include "model/llama.h"
 #include "pcn/rules/rule_options.h"
 #include "proto/run_config.h"
 #include "sync/schedule.h"
@@ -81,6 +82,18 @@ void Checker::Model() {
                    ways == 0 ? "give a preset, or hidden_size and the other sizes, or init_from"
                              : "give only one of: preset, sizes (hidden_size, ...), init_from");
   }
+  const bool is_block = m.preset.starts_with(kDensePreset);
+  if (is_block != (config_.train.mode == "relay")) {
+    return Problem(
+        "train", "mode",
+        "\"relay\" and a model.preset of dense layers (dense:784,256,...) need each other");
+  }
+  if (is_block) {
+    const auto shape = PresetShape(m.preset);
+    const absl::Status status = shape.ok() ? ValidateShape(*shape) : shape.status();
+    if (!status.ok()) Problem("model", "preset", std::string(status.message()));
+    return;
+  }
   if (config_.data.tokenizer == "bytes" && m.vocab_size < 256) {
     Problem("model", "vocab_size", "the tokenizer \"bytes\" needs at least 256");
   }
@@ -113,7 +126,7 @@ void Checker::Data() {
   const TrainSection& t = config_.train;
   if (!d.manifest.empty() && !d.train.empty()) {
     Problem("data", "manifest", "give only one of: train, manifest");
-  } else if (d.train.empty() && d.manifest.empty() && t.optimizer != "toy") {
+  } else if (d.train.empty() && d.manifest.empty() && t.optimizer != "toy" && t.mode != "relay") {
     Problem("data", "train",
             "give a text file, a nanoGPT .bin file, or \"wheel\" for the built-in text; or "
             "data.manifest");
@@ -176,6 +189,10 @@ void Checker::Sync() {
 
 void Checker::Pcn() {
   if (config_.train.mode != "pcn") {
+    const bool trains_blocks = config_.train.mode == "relay";
+    if (trains_blocks && config_.train.optimizer == "toy") {
+      return Problem("train", "mode", "the toy trainer has no blocks");
+    }
     if (config_.pcn == PcnSection()) return;
     return Problem("train", "mode", "section pcn is given, so it must be \"pcn\"");
   }

@@ -139,8 +139,9 @@ void AddTrainKeys(Keys& keys) {
       "muon only: of embedding, head and norms");
   add("muon_momentum", kTrain<&S::muon_momentum>, RealNumber{0.0, 0.99999}, kRare,
       "muon only: decay of the momentum");
-  add("mode", kTrain<&S::mode>, OneOf{{"backprop", "pcn"}}, kRare,
-      "where gradients come from; pcn: predictive coding, see section pcn");
+  add("mode", kTrain<&S::mode>, OneOf{{"backprop", "pcn", "relay"}}, kRare,
+      "where gradients come from; pcn: predictive coding, see section pcn; relay: from the stages "
+      "that hold this block (longhaul pcn relay --block-runs)");
   add("toy_step_ms", kTrain<&S::toy_step_ms>, WholeNumber{0, 600'000}, kRare,
       "longhaul-worker-toy only: time of one step");
 }

@@ -135,6 +135,19 @@ TEST(ConfigParse, PredictiveCoding) {
   EXPECT_THAT(ErrorOf("[train]\nmode = \"pcn\"\noptimizer = \"toy\"\n"), HasSubstr("toy"));
 }
 
+TEST(ConfigParse, BlocksOfRelay) {
+  const std::string relay = "[train]\nmode = \"relay\"\n";
+  EXPECT_EQ(ErrorOf("[model]\npreset = \"dense:784,24,10\"\n" + relay), "accepted");
+  EXPECT_THAT(ErrorOf("[data]\ntrain = \"a\"\n" + relay), HasSubstr("need each other"));
+  EXPECT_THAT(ErrorOf("[model]\npreset = \"dense:784,10\"\n[data]\ntrain = \"a\"\n"),
+              HasSubstr("need each other"));
+  EXPECT_THAT(ErrorOf("[model]\npreset = \"dense:784,x\"\n" + relay),
+              HasSubstr("dense:784,256,10"));
+  EXPECT_THAT(ErrorOf("[model]\npreset = \"dense:784\"\n" + relay), HasSubstr("1 to 1024 layers"));
+  EXPECT_THAT(ErrorOf("[model]\npreset = \"dense:7,2\"\n" + relay + "optimizer = \"toy\"\n"),
+              HasSubstr("the toy trainer has no blocks"));
+}
+
 TEST(ConfigParse, ListsEveryMistake) {
   const std::string error = ErrorOf("[run]\nsede = 1\nrounds = 0\n[foo]\nx = 1\n");
   EXPECT_THAT(error, HasSubstr("run.sede"));
@@ -273,7 +286,8 @@ void RepairTies(RunConfig& config, Rng& rng) {
     config.data.mixture.clear();
   }
   config.train.per_device_train_batch_size = 1024 * static_cast<uint32_t>(1 + rng.Below(64));
-  if (config.train.optimizer == "toy") config.train.mode = "backprop";
+  if (config.train.optimizer == "toy" || config.train.mode == "relay")
+    config.train.mode = "backprop";
   config.train.gradient_accumulation_steps = 1 + static_cast<uint32_t>(rng.Below(4));
   config.pcn.sweeps = 1 + static_cast<uint32_t>(rng.Below(20));
   if (config.pcn.rule != "spc") config.pcn = {.rule = "ipc", .sweeps = config.pcn.sweeps};

@@ -45,7 +45,7 @@ absl::Status LoadManifest(const RunConfig& config, CoordinatorService::Options& 
 
 absl::Status LoadData(const RunConfig& config, CoordinatorService::Options& options) {
   if (!config.data.manifest.empty()) return LoadManifest(config, options);
-  if (IsToyRun(config)) {
+  if (IsToyRun(config) || IsBlockRun(config)) {
     options.positions = kToyPositions;
     return absl::OkStatus();
   }

@@ -51,6 +51,9 @@ void SetShape(const LlamaShape& s, ModelSection& m) {
 
 LlamaShape ShapeOf(const RunConfig& config) {
   const ModelSection& m = config.model;
+  if (std::string_view(m.preset).starts_with(kDensePreset)) {
+    return PresetShape(m.preset).value_or(LlamaShape());  // which is not valid
+  }
   LlamaShape s;
   s.vocab_size = m.vocab_size;
   s.hidden_size = m.hidden_size;

@@ -21,8 +21,12 @@
 namespace longhaul {
 
 inline bool IsToyRun(const RunConfig& config) { return config.train.optimizer == "toy"; }
+// The run that averages the replicas of one block of a network cut for Relay: a sample is a
+// micro-batch, and which images it has is the stages' business.
+inline bool IsBlockRun(const RunConfig& config) { return config.train.mode == "relay"; }
 
-// The sizes in the [model] section, which ResolveModel has filled in.
+// The sizes in the [model] section, which ResolveModel has filled in; of a block run, in its
+// preset.
 LlamaShape ShapeOf(const RunConfig& config);
 // Which parameters each of the run's sync.fragments has; the shape must be valid.
 std::vector<FragmentLayout> LayoutOf(const RunConfig& config);

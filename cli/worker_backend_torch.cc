@@ -30,6 +30,11 @@ absl::Status TooLittle(uint64_t needed, uint64_t allowed) {
 // same. An error when not even one sequence fits.
 absl::StatusOr<Room> FindRoom(const BackendOptions& options, const RunConfig& config,
                               uint64_t parameters) {
+  if (IsBlockRun(config)) {
+    return absl::FailedPreconditionError(
+        "this run averages a block of a Relay network: its workers are the stages that hold the "
+        "block (longhaul pcn relay --block-runs, longhaul-worker pcn-stage)");
+  }
   const LlamaShape shape = ShapeOf(config);
   RETURN_IF_ERROR(ValidateShape(shape));
   if (ParameterCount(shape) != parameters)

@@ -4,8 +4,10 @@
 #include <initializer_list>
 #include <utility>
 
+#include "absl/strings/numbers.h"
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_join.h"
+#include "absl/strings/str_split.h"
 #include "common/status_macros.h"
 #include "model/strict_json.h"
 
@@ -119,7 +121,51 @@ absl::StatusOr<double> ReadRopeTheta(const Json& json) {
   return JsonNumber(*where, "rope_theta");
 }
 
+constexpr char kDenseType[] = "longhaul-dense";
+
+absl::Status ValidateDense(const std::vector<uint32_t>& sizes) {
+  if (sizes.size() < 2 || sizes.size() > kMaxHiddenLayers + 1) {
+    return Bad("dense", "needs the sizes of 1 to 1024 layers: input, hidden ones, output");
+  }
+  uint64_t count = 0;  // cannot overflow: 2^10 layers of 2^33 parameters
+  for (size_t i = 0; i < sizes.size(); ++i) {
+    RETURN_IF_ERROR(CheckSize("dense", sizes[i], kMaxHiddenSize));
+    if (i > 0) count += (uint64_t{sizes[i - 1]} + 1) * sizes[i];
+  }
+  return CheckSize("number of parameters", count, kMaxParameters);
+}
+
+absl::StatusOr<LlamaShape> ReadDense(const Json& json) {
+  const auto sizes = json.find("dense");
+  if (sizes == json.end() || !sizes->is_array() || sizes->size() > kMaxHiddenLayers + 1) {
+    return absl::InvalidArgumentError("\"dense\" is no list of sizes");
+  }
+  LlamaShape s;
+  for (const Json& size : *sizes) {
+    if (!size.is_number_unsigned() || size.get<uint64_t>() > kMaxHiddenSize) {
+      return absl::InvalidArgumentError("\"dense\" is no list of sizes");
+    }
+    s.dense.push_back(size.get<uint32_t>());
+  }
+  RETURN_IF_ERROR(ValidateShape(s));
+  return s;
+}
+
+absl::StatusOr<LlamaShape> ParseDensePreset(const std::string& name) {
+  LlamaShape s;
+  const absl::string_view sizes = absl::string_view(name).substr(kDensePreset.size());
+  for (const absl::string_view text : absl::StrSplit(sizes, ',')) {
+    uint32_t size = 0;
+    if (!absl::SimpleAtoi(text, &size)) {
+      return Bad("preset", absl::StrCat("\"", name, "\": write sizes like dense:784,256,10"));
+    }
+    s.dense.push_back(size);
+  }
+  return s;
+}
+
 absl::StatusOr<LlamaShape> ReadShape(const Json& json) {
+  if (Given(json, "model_type") && json["model_type"] == kDenseType) return ReadDense(json);
   RETURN_IF_ERROR(CheckArchitecture(json));
   RETURN_IF_ERROR(RefuseUnsupported(json));
   LlamaShape s;
@@ -154,6 +200,13 @@ absl::StatusOr<LlamaShape> ReadShape(const Json& json) {
 }  // namespace
 
 uint64_t ParameterCount(const LlamaShape& s) {
+  if (!s.dense.empty()) {
+    uint64_t count = 0;
+    for (size_t i = 1; i < s.dense.size(); ++i) {
+      count += (uint64_t{s.dense[i - 1]} + 1) * s.dense[i];
+    }
+    return count;
+  }
   const uint64_t d = s.hidden_size;
   const uint64_t embeddings = (s.tie_word_embeddings ? 1 : 2) * d * s.vocab_size;
   const uint64_t attention = 2 * d * d + 2 * d * s.key_value_size();
@@ -162,6 +215,7 @@ uint64_t ParameterCount(const LlamaShape& s) {
 }
 
 absl::Status ValidateShape(const LlamaShape& s) {
+  if (!s.dense.empty()) return ValidateDense(s.dense);
   RETURN_IF_ERROR(CheckSize("vocab_size", s.vocab_size, kMaxVocabSize));
   RETURN_IF_ERROR(CheckSize("hidden_size", s.hidden_size, kMaxHiddenSize));
   RETURN_IF_ERROR(CheckSize("intermediate_size", s.intermediate_size, kMaxIntermediateSize));
@@ -178,6 +232,7 @@ absl::Status ValidateShape(const LlamaShape& s) {
 }
 
 absl::StatusOr<LlamaShape> PresetShape(const std::string& name) {
+  if (std::string_view(name).starts_with(kDensePreset)) return ParseDensePreset(name);
   for (const Preset& p : kPresets) {
     if (name != p.name) continue;
     LlamaShape s;
@@ -189,7 +244,8 @@ absl::StatusOr<LlamaShape> PresetShape(const std::string& name) {
     return s;
   }
   return absl::NotFoundError(absl::StrCat("model preset \"", name, "\" is unknown; there are ",
-                                          absl::StrJoin(PresetNames(), ", ")));
+                                          absl::StrJoin(PresetNames(), ", "),
+                                          " and dense:SIZE,SIZE,..."));
 }
 
 std::vector<std::string> PresetNames() {
@@ -200,6 +256,12 @@ std::vector<std::string> PresetNames() {
 
 std::string ToConfigJson(const LlamaShape& s) {
   nlohmann::ordered_json json;
+  if (!s.dense.empty()) {
+    json["model_type"] = kDenseType;
+    json["dense"] = s.dense;
+    json["torch_dtype"] = "float32";
+    return json.dump(2) + "\n";
+  }
   json["architectures"] = Json::array({"LlamaForCausalLM"});
   json["model_type"] = "llama";
   json["vocab_size"] = s.vocab_size;

@@ -4,6 +4,7 @@
 
 #include <string>
 
+#include "absl/strings/str_cat.h"
 #include "absl/strings/str_replace.h"
 #include "model/parameter_table.h"
 
@@ -36,6 +37,40 @@ TEST(LlamaShape, ConfigJsonRoundTrip) {
     absl::StatusOr<LlamaShape> back = FromConfigJson(ToConfigJson(shape));
     ASSERT_TRUE(back.ok()) << back.status();
     EXPECT_EQ(*back, shape);
+  }
+}
+
+TEST(LlamaShape, AChainOfDenseLayers) {
+  const absl::StatusOr<LlamaShape> shape = PresetShape("dense:784,24,10");
+  ASSERT_TRUE(shape.ok()) << shape.status();
+  EXPECT_EQ(shape->dense, (std::vector<uint32_t>{784, 24, 10}));
+  EXPECT_TRUE(ValidateShape(*shape).ok());
+  EXPECT_EQ(ParameterCount(*shape), 785u * 24 + 25 * 10);
+  const absl::StatusOr<LlamaShape> back = FromConfigJson(ToConfigJson(*shape));
+  ASSERT_TRUE(back.ok()) << back.status();
+  EXPECT_EQ(*back, *shape);
+  const ParameterTable table = MakeParameterTable(*shape);
+  EXPECT_EQ(table.elements, ParameterCount(*shape));
+  ASSERT_EQ(table.parameters.size(), 4u);
+  EXPECT_EQ(table.parameters[0].shape, (std::vector<uint64_t>{24, 784}));
+  EXPECT_EQ(table.parameters[1].name, "model.layers.0.dense.bias");
+  EXPECT_EQ(table.parameters[3].offset, table.elements - 10);
+  EXPECT_EQ(InitialParameters(table, 1).back(), 0);  // biases begin with 0
+}
+
+TEST(LlamaShape, RefusesDenseLayersThatMakeNoModel) {
+  for (const char* name : {"dense:", "dense:5,x", "dense:5,,6", "dense:-1,5"}) {
+    EXPECT_EQ(PresetShape(name).status().code(), absl::StatusCode::kInvalidArgument) << name;
+  }
+  for (const char* name : {"dense:5", "dense:5,0", "dense:70000,5"}) {
+    const absl::StatusOr<LlamaShape> shape = PresetShape(name);
+    ASSERT_TRUE(shape.ok()) << name;
+    EXPECT_FALSE(ValidateShape(*shape).ok()) << name;
+  }
+  for (const char* dense : {"[5]", "[5,0]", "[5,-1]", "5", "[5,1.5]", "[5,\"6\"]"}) {
+    const std::string json =
+        absl::StrCat(R"({"model_type": "longhaul-dense", "dense": )", dense, "}");
+    EXPECT_FALSE(FromConfigJson(json).ok()) << dense;
   }
 }
 

@@ -21,6 +21,9 @@ class TableBuilder {
               double standard_deviation, int32_t layer) {
     Add({name, {rows, columns}, kind, 0, 0, InitialRule::kNormal, standard_deviation, layer});
   }
+  void Bias(const std::string& name, uint64_t size, int32_t layer) {
+    Add({name, {size}, ParameterClass::kNorm, 0, 0, InitialRule::kNormal, 0, layer});
+  }
   ParameterTable Take() { return std::move(table_); }
 
  private:
@@ -53,9 +56,22 @@ double NormalBelow(uint64_t prefix, uint64_t i) {
   return std::sqrt(-2.0 * std::log(u1)) * std::cos(2.0 * std::numbers::pi * u2);
 }
 
+ParameterTable DenseTable(const std::vector<uint32_t>& sizes) {
+  TableBuilder table;
+  for (size_t i = 1; i < sizes.size(); ++i) {
+    const auto layer = static_cast<int32_t>(i - 1);
+    const uint64_t in = sizes[i - 1], out = sizes[i];
+    table.Matrix(LayerName(layer, "dense"), out, in, ParameterClass::kMatrix,
+                 1 / std::sqrt(static_cast<double>(in)), layer);
+    table.Bias(absl::StrCat("model.layers.", layer, ".dense.bias"), out, layer);
+  }
+  return table.Take();
+}
+
 }  // namespace
 
 ParameterTable MakeParameterTable(const LlamaShape& s) {
+  if (!s.dense.empty()) return DenseTable(s.dense);
   const uint64_t d = s.hidden_size;
   const uint64_t kv = s.key_value_size();
   const uint64_t ffn = s.intermediate_size;

@@ -5,6 +5,8 @@
 //   embedding, head (absent when tied), final norm, attention norm of each layer, MLP norm of each
 //   layer, then q of all layers, k, v, o, gate, up, down. Matrices are (out, in), y = x Wᵀ.
 //
+// A chain of dense layers has weight and bias of each layer in turn.
+//
 // Pure values; any thread.
 #pragma once
 
@@ -43,7 +45,8 @@ ParameterTable MakeParameterTable(const LlamaShape& shape);
 // θ at version 0. Norms are 1; element i of matrix k (its place in the table) is
 // float32(σ · z), z = √(−2 ln u₁) cos(2π u₂) in float64, u₁ = ((draw(seed, 1, k, 2i) >> 11) + 1) /
 // 2⁵³, u₂ = (draw(seed, 1, k, 2i + 1) >> 11) / 2⁵³ (Box and Muller 1958; draw: common/rng.h). σ =
-// 0.02, for o and down 0.02 / √(2 layers) (Radford et al. 2019, section 2.3). log and cos differ in
+// 0.02, for o and down 0.02 / √(2 layers) (Radford et al. 2019, section 2.3); for a dense layer
+// 1 / √in, and 0 for its bias. log and cos differ in
 // the last bit between C libraries: one machine makes θ, the others receive it.
 std::vector<float> InitialParameters(const ParameterTable& table, uint64_t seed);
 

@@ -1,6 +1,7 @@
 #include "worker/relay_links.h"
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <utility>
 
@@ -15,6 +16,11 @@ uint64_t ReadU64(ByteSpan bytes, size_t at) {
   return value;
 }
 
+constexpr uint64_t kBackgroundBit = uint64_t{1} << 63;               // of the size of the whole
+constexpr uint64_t kLeastBackgroundRate = 4 * kBackgroundPartBytes;  // bytes per second
+constexpr double kBackgroundShare = 0.25;
+constexpr Duration kMostCounted = Milliseconds(250);  // time without a part gives no more than this
+
 // Tells the server above our route, so that it can answer before we have anything to say.
 constexpr char kGreeting[] = "here";
 
@@ -26,23 +32,28 @@ std::vector<Frame> OneFrame(std::string bytes) {
 
 }  // namespace
 
-std::vector<std::string> CutInParts(const pcn::Bytes& bytes) {
+std::vector<std::string> CutInParts(const pcn::Bytes& bytes, bool in_background) {
   std::vector<std::string> parts;
-  const uint64_t total = bytes.size();
-  for (uint64_t at = 0; at < total; at += kMaxPartBytes) {
-    const size_t size = std::min<size_t>(kMaxPartBytes, total - at);
+  const uint64_t total = bytes.size(), marked = total | (in_background ? kBackgroundBit : 0);
+  const size_t most = in_background ? kBackgroundPartBytes : kMaxPartBytes;
+  for (uint64_t at = 0; at < total; at += most) {
+    const size_t size = std::min<size_t>(most, total - at);
     std::string part(kPartHeaderBytes + size, '\0');
-    std::memcpy(part.data(), &total, sizeof total);
-    std::memcpy(part.data() + sizeof total, &at, sizeof at);
+    std::memcpy(part.data(), &marked, sizeof marked);
+    std::memcpy(part.data() + sizeof marked, &at, sizeof at);
     std::memcpy(part.data() + kPartHeaderBytes, bytes.data() + at, size);
     parts.push_back(std::move(part));
   }
   return parts;
 }
 
+bool IsInBackground(ByteSpan part) {
+  return part.size() >= kPartHeaderBytes && (ReadU64(part, 0) & kBackgroundBit) != 0;
+}
+
 std::optional<pcn::Bytes> PartAssembler::Add(ByteSpan part) {
   if (part.size() <= kPartHeaderBytes) return std::nullopt;
-  const uint64_t total = ReadU64(part, 0), at = ReadU64(part, sizeof(uint64_t));
+  const uint64_t total = ReadU64(part, 0) & ~kBackgroundBit, at = ReadU64(part, sizeof(uint64_t));
   const ByteSpan piece = part.subspan(kPartHeaderBytes);
   if (at == 0) {
     bytes_.clear();
@@ -63,6 +74,7 @@ std::optional<pcn::Bytes> PartAssembler::Add(ByteSpan part) {
 
 RelayLinks::RelayLinks(Options options) : options_(std::move(options)) {
   for (auto& parts : parts_) parts.emplace(options_.most_message_bytes);
+  for (auto& parts : background_parts_) parts.emplace(options_.most_message_bytes);
 }
 
 absl::StatusOr<std::unique_ptr<RelayLinks>> RelayLinks::Start(Options options) {
@@ -85,6 +97,7 @@ void RelayLinks::SetBelow(const WorkerKey& key) {
   below_ = key;
   route_below_.clear();
   waiting_[0].clear();
+  background_[0].parts.clear();
 }
 
 absl::Status RelayLinks::SetAbove(const std::string& address, const WorkerKey& key) {
@@ -93,6 +106,7 @@ absl::Status RelayLinks::SetAbove(const std::string& address, const WorkerKey& k
   above_address_ = address;
   client_.reset();
   waiting_[1].clear();
+  background_[1].parts.clear();
   if (key == WorkerKey()) return absl::OkStatus();
   ClientOptions o;
   o.address = address;
@@ -115,18 +129,52 @@ bool RelayLinks::SendPart(const std::string& part, bool up) {
 }
 
 void RelayLinks::Send(const pcn::Message& message, bool up) {
-  for (std::string& part : CutInParts(pcn::EncodeMessage(message))) {
-    waiting_[up].push_back(std::move(part));
+  const bool in_background = message.kind == pcn::MessageKind::kSnapshot;
+  std::vector<std::string> parts = CutInParts(pcn::EncodeMessage(message), in_background);
+  if (in_background) {
+    background_[up] = {};
+    for (std::string& part : parts) background_[up].parts.push_back(std::move(part));
+    return;
   }
+  for (std::string& part : parts) waiting_[up].push_back(std::move(part));
   // Parts of a message that lost its beginning are dropped where they arrive.
   while (waiting_[up].size() > kMaxWaitingParts) waiting_[up].pop_front();
-  Flush();
+  FlushMessages();
 }
 
-void RelayLinks::Flush() {
+void RelayLinks::FlushMessages() {
   for (const bool up : {false, true}) {
     while (!waiting_[up].empty() && SendPart(waiting_[up].front(), up)) waiting_[up].pop_front();
   }
+}
+
+void RelayLinks::Flush(Duration now) {
+  FlushMessages();
+  for (const bool up : {false, true}) FlushBackground(up, now);
+}
+
+void RelayLinks::FlushBackground(bool up, Duration now) {
+  Background& b = background_[up];
+  if (b.parts.empty()) return;
+  const Duration passed = std::min(now - b.counted.value_or(now), kMostCounted);
+  b.counted = now;
+  const double rate = std::max<double>(kLeastBackgroundRate, kBackgroundShare * BytesPerSecond(up));
+  b.allowance_bytes += rate * std::chrono::duration<double>(passed).count();
+  while (!b.parts.empty() && waiting_[up].empty() && b.allowance_bytes >= b.parts[0].size()) {
+    if (!SendPart(b.parts[0], up)) return;
+    b.allowance_bytes -= b.parts[0].size();
+    b.parts.pop_front();
+  }
+}
+
+uint64_t RelayLinks::BytesPerSecond(bool up) const {
+  if (up) return client_ == nullptr ? 0 : client_->stats().delivery_rate_bytes_per_s;
+  const auto stats = server_->Stats(route_below_);
+  return stats ? stats->delivery_rate_bytes_per_s : 0;
+}
+
+bool RelayLinks::sends_in_background() const {
+  return !background_[0].parts.empty() || !background_[1].parts.empty();
 }
 
 std::optional<pcn::Message> RelayLinks::OnFrames(const Received& received) {
@@ -136,7 +184,9 @@ std::optional<pcn::Message> RelayLinks::OnFrames(const Received& received) {
     return std::nullopt;
   }
   if (received.frames.size() != 1) return std::nullopt;
-  const auto whole = parts_[received.from_below ? 0 : 1]->Add(received.frames[0].bytes());
+  const ByteSpan part = received.frames[0].bytes();
+  auto& parts = IsInBackground(part) ? background_parts_ : parts_;
+  const auto whole = parts[received.from_below ? 0 : 1]->Add(part);
   return whole ? pcn::DecodeMessage(*whole) : std::nullopt;
 }
 

@@ -46,6 +46,8 @@ TEST(Parts, AreRefusedWhenTheyDoNotFit) {
   EXPECT_FALSE(assembler.Add(AsBytes(std::string(kPartHeaderBytes, '\0'))).has_value());
 }
 
+Duration Now() { return std::chrono::steady_clock::now().time_since_epoch(); }
+
 struct End {
   End() {
     RelayLinks::Options o;
@@ -65,13 +67,13 @@ struct End {
       if (auto received = inbox.PopFor(Milliseconds(5))) {
         if (auto message = links->OnFrames(*received)) return message;
       }
-      links->Flush();
+      links->Flush(Now());
     }
     return std::nullopt;
   }
   void Pump() {
     while (auto received = inbox.PopFor(Duration(0))) links->OnFrames(*received);
-    links->Flush();
+    links->Flush(Now());
   }
   BoundedQueue<RelayLinks::Received> inbox{4096};
   WorkerKey key;
@@ -97,6 +99,29 @@ TEST(RelayLinks, CarryMessagesBothWaysWhateverTheirSize) {
   const auto down = below.Next(above);
   ASSERT_TRUE(down.has_value());
   EXPECT_EQ(down->micro_batch, 2u);
+}
+
+// A snapshot on its way does not hold up what is sent after it.
+TEST(RelayLinks, SnapshotsTravelInTheBackground) {
+  End below, above;
+  above.links->SetBelow(below.key);
+  ASSERT_TRUE(below.links->SetAbove(above.links->address(), above.key).ok());
+  below.links->Send(State(1, 10), true);
+  ASSERT_TRUE(above.Next(below).has_value());  // there is a connection
+  pcn::Message snapshot = State(2, 10 * kBackgroundPartBytes + 3);
+  snapshot.kind = pcn::MessageKind::kSnapshot;
+  below.links->Send(snapshot, true);
+  EXPECT_TRUE(below.links->sends_in_background());
+  below.links->Flush(Now());  // begins to count
+  below.links->Send(State(3, 10), true);
+  const auto state = above.Next(below);
+  ASSERT_TRUE(state.has_value());
+  EXPECT_EQ(state->micro_batch, 3u);
+  const auto late = above.Next(below);
+  ASSERT_TRUE(late.has_value());
+  EXPECT_EQ(late->kind, pcn::MessageKind::kSnapshot);
+  EXPECT_EQ(*late->payload, *snapshot.payload);
+  EXPECT_FALSE(below.links->sends_in_background());
 }
 
 TEST(RelayLinks, AreBoundedAndForgetAReplacedNeighbour) {

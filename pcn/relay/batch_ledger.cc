@@ -6,7 +6,7 @@ namespace longhaul::pcn {
 
 const char* DiscardName(Discard reason) {
   constexpr std::array<const char*, kDiscards> kNames = {
-      "expired", "gone", "stale", "not_finite", "warm_up", "overflow", "reset"};
+      "expired", "gone", "stale", "not_finite", "warm_up", "overflow", "reset", "served"};
   return kNames[static_cast<size_t>(reason)];
 }
 

@@ -19,8 +19,9 @@ enum class Discard {
   kWarmUp,     // the block's holder is new
   kOverflow,   // there was no room for its state
   kReset,      // the block's holder lost it
+  kServed,     // the run that averages the block is over: its credit was passed on, no more
 };
-inline constexpr size_t kDiscards = 7;
+inline constexpr size_t kDiscards = 8;
 const char* DiscardName(Discard reason);
 
 class BatchLedger {

@@ -59,10 +59,20 @@ void Each(Reader& f, std::vector<uint32_t>& list) {
   for (uint32_t& v : list) f(v);
 }
 
+void Each(Writer& f, const std::vector<std::string>& list) {
+  f(static_cast<uint64_t>(list.size()));
+  for (const std::string& v : list) f(v);
+}
+void Each(Reader& f, std::vector<std::string>& list) {
+  list.resize(f.in.Count(sizeof(uint32_t)));
+  for (std::string& v : list) f(v);
+}
+
 template <class F, class Plan>
 void VisitPlan(F& f, Plan& p) {
   Each(f, p.sizes);
   Each(f, p.first_layers);
+  Each(f, p.block_runs);
   f(p.activation), f(p.initial_scale), f(p.stages), f(p.rows), f(p.micro_batches);
   f(p.learning_rate), f(p.weight_decay), f(p.codec), f(p.synchronous), f(p.full_rate_gap);
   f(p.gap_limit), f(p.max_in_flight), f(p.hop_ms), f(p.max_queries), f(p.warm_up);
@@ -77,6 +87,7 @@ void VisitSlot(F& f, Slot& s) {
 template <class F, class Beat>
 void VisitBeat(F& f, Beat& b) {
   f(b.address), f(b.speed), f(b.memory_bytes), f(b.data), f(b.epoch), f(b.stage), f(b.finished);
+  f(b.averaged);
   f(b.leaving), f(b.version), f(b.settled_below), f(b.accepted), f(b.trained), f(b.open);
   for (auto& count : b.discarded) f(count);
   f(b.gap_median), f(b.gap_p95), f(b.fenced), f(b.resends), f(b.bytes_up);
@@ -113,6 +124,15 @@ std::string PlanProblem(const RelayPlan& p) {
   if (p.max_in_flight == 0 || p.max_in_flight > 4096) return "max_in_flight: 1 to 4096";
   if (p.hop_ms == 0 || p.hop_ms > kMaxMs || p.work_unit_ms > kMaxMs) {
     return "hop_ms and work_unit_ms: at most ten minutes, hop_ms at least 1";
+  }
+  if (!p.block_runs.empty()) {
+    if (p.block_runs.size() != p.stages) return "block_runs: one for each stage";
+    if (p.first_layers.empty()) {
+      return "block_runs: replicas must be cut alike, so first_layers are needed";
+    }
+    for (const std::string& invitation : p.block_runs) {
+      if (invitation.size() > kMaxTextBytes) return "block_runs: no invitation is so long";
+    }
   }
   if (p.full_rate_gap == 0 || p.gap_limit > 1'000'000) return "full_rate_gap: at least 1";
   return "";

@@ -45,6 +45,10 @@ struct RelayPlan {
   uint32_t fold = 0;              // of the images
   uint32_t generated_images = 0;  // 0: the IDX digits that a stage has
   uint32_t work_unit_ms = 0;      // a forward pass takes at least so long, a credit three of them
+  // Invitations to the ordinary runs that average the replicas of each block; none: this network
+  // has no replicas. With them it trains until these runs are over, and micro_batches is the length
+  // of the learning rate's schedule only.
+  std::vector<std::string> block_runs;
   bool operator==(const RelayPlan&) const = default;
 };
 // Empty, or why the plan means nothing.
@@ -84,6 +88,7 @@ struct StageBeat {
   uint64_t epoch = 0;  // of the slot it holds; 0: none
   uint32_t stage = 0;
   bool finished = false;  // stage 0: all settled; others: nothing open
+  bool averaged = false;  // the run that averages its block is over
   bool leaving = false;
   uint64_t version = 0;
   uint64_t settled_below = 0;  // stage 0
@@ -92,7 +97,7 @@ struct StageBeat {
   uint64_t gap_median = 0, gap_p95 = 0;
   uint64_t fenced = 0, resends = 0;
   uint64_t bytes_up = 0, bytes_down = 0;  // STATE_UP and CREDIT_DOWN that it sent, with headers
-  uint64_t busy_ns = 0, span_ns = 0;      // of its work; from the first to the last
+  uint64_t busy_ns = 0, span_ns = 0;      // of its work, since its first update; and that time
   double loss = 0;                        // the top's, of the latest micro-batch
   Digest parameters{};                    // of its block, when finished
   bool operator==(const StageBeat&) const = default;

@@ -11,6 +11,7 @@ StageTable SampleTable() {
   table.plan.first_layers = {0, 2, 4, 6};
   table.plan.codec = RowCodec::kInt8;
   table.plan.synchronous = true;
+  table.plan.block_runs = {"LH1-a", "LH1-b", "LH1-c", "LH1-d"};
   table.resume_at = 77;
   table.slots.resize(4);
   for (uint32_t k = 0; k < 4; ++k) {
@@ -27,6 +28,7 @@ StageBeat SampleBeat() {
   beat.speed = 12.5;
   beat.stage = 3;
   beat.finished = true;
+  beat.averaged = true;
   beat.discarded[2] = 9;
   beat.loss = 0.25;
   beat.parameters.fill(7);
@@ -68,6 +70,8 @@ TEST(Control, RefusesPlansThatMeanNothing) {
   EXPECT_NE(problem([](RelayPlan& p) { p.first_layers = {0, 2}; }), "");
   EXPECT_NE(problem([](RelayPlan& p) { p.learning_rate = 0; }), "");
   EXPECT_NE(problem([](RelayPlan& p) { p.max_in_flight = 0; }), "");
+  EXPECT_NE(problem([](RelayPlan& p) { p.block_runs = {"a", "b", "c", "d"}; }), "");  // which cut?
+  EXPECT_NE(problem([](RelayPlan& p) { p.first_layers = {0, 2, 4, 6}, p.block_runs = {"a"}; }), "");
   StageTable table = SampleTable();
   table.plan.rows = 0;
   EXPECT_FALSE(DecodeTable(AsBytes(EncodeTable(table))).has_value());

@@ -145,19 +145,24 @@ void RelaySlots::FillVacancies() {
 }
 
 void RelaySlots::Advance() {
-  const auto has_finished = [&](size_t k) {
+  const auto holder_says = [&](size_t k, bool StageBeat::*what) {
     const auto member = members_.find(table_.slots[k].holder);
     return member != members_.end() && member->second.beat.epoch == table_.slots[k].epoch &&
-           member->second.beat.finished;
+           member->second.beat.*what;
   };
-  if (table_.phase == RelayPhase::kRunning && has_finished(0)) {
+  const auto all_say = [&](bool StageBeat::*what) {
+    for (size_t k = 0; k < table_.slots.size(); ++k) {
+      if (!holder_says(k, what)) return false;
+    }
+    return true;
+  };
+  const bool no_more = table_.plan.block_runs.empty() ? holder_says(0, &StageBeat::finished)
+                                                      : all_say(&StageBeat::averaged);
+  if (table_.phase == RelayPhase::kRunning && no_more) {
     table_.phase = RelayPhase::kDraining;
     ++changes_;
   }
-  if (table_.phase != RelayPhase::kDraining) return;
-  for (size_t k = 0; k < table_.slots.size(); ++k) {
-    if (!has_finished(k)) return;
-  }
+  if (table_.phase != RelayPhase::kDraining || !all_say(&StageBeat::finished)) return;
   table_.phase = RelayPhase::kOver;
   ++changes_;
 }

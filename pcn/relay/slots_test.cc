@@ -106,6 +106,32 @@ TEST_F(RelaySlotsTest, EndsWhenAllAreDone) {
   EXPECT_TRUE(slots_.over());
 }
 
+// Blocks with replicas: nobody stops before the run of every block is over.
+TEST(RelaySlots, WithBlockRunsItEndsWhenAllBlocksAreAveraged) {
+  RelayPlan plan = Plan();
+  plan.first_layers = {0, 3};
+  plan.block_runs = {"LH1-a", "LH1-b"};
+  RelaySlots slots(plan);
+  const auto say = [&](uint8_t n, bool averaged, bool finished) {
+    StageBeat beat = Beat(n, 3 - n);
+    beat.epoch = 1;
+    beat.stage = n - 1;
+    beat.averaged = averaged;
+    beat.finished = finished;
+    slots.OnBeat(Key(n), beat, Seconds(0));
+  };
+  slots.OnBeat(Key(1), Beat(1, 2), Seconds(0));
+  slots.OnBeat(Key(2), Beat(2, 1), Seconds(0));
+  say(1, true, false);
+  EXPECT_EQ(slots.table().phase, RelayPhase::kRunning);
+  say(2, true, false);
+  EXPECT_EQ(slots.table().phase, RelayPhase::kDraining);
+  say(1, true, true);
+  EXPECT_EQ(slots.table().phase, RelayPhase::kDraining);
+  say(2, true, true);
+  EXPECT_EQ(slots.table().phase, RelayPhase::kOver);
+}
+
 TEST_F(RelaySlotsTest, RefusesOtherImagesAndTooLittleMemory) {
   StageBeat other = Beat(2);
   other.data.fill(9);

@@ -217,12 +217,12 @@ void Stage::OnTick(uint64_t now) {
 
 // ---- work ----
 
-std::optional<Work> Stage::NextWork(uint64_t) {
+std::optional<Work> Stage::NextWork(uint64_t, bool may_train) {
   if (superseded_) return std::nullopt;
   if (current_) return current_;
-  if (!credit_was_last_) current_ = CreditWork();
-  if (!current_) current_ = NewWork();
-  if (!current_) current_ = CreditWork();
+  if (may_train && !credit_was_last_) current_ = CreditWork();
+  if (!current_) current_ = NewWork(may_train);
+  if (may_train && !current_) current_ = CreditWork();
   credit_was_last_ = current_ && current_->kind == WorkKind::kCredit;
   return current_;
 }
@@ -246,7 +246,8 @@ std::optional<Work> Stage::CreditWork() {
   return std::nullopt;
 }
 
-std::optional<Work> Stage::NewWork() {
+std::optional<Work> Stage::NewWork(bool may_train) {
+  if (is_top() && !may_train) return std::nullopt;
   for (auto m = mailbox_.First(MessageKind::kStateUp); m;
        m = mailbox_.First(MessageKind::kStateUp, *m + 1)) {
     if (is_top()) {
@@ -292,6 +293,17 @@ void Stage::OnTrained(uint64_t micro_batch, Payload credit) {
   current_.reset();
   ++version_;
   ledger_.Trained(micro_batch);
+  PassDown(micro_batch, std::move(credit));
+}
+
+void Stage::OnServed(uint64_t micro_batch, Payload credit) {
+  if (!current_ || current_->micro_batch != micro_batch) return;
+  current_.reset();
+  ledger_.Discarded(micro_batch, Discard::kServed);
+  PassDown(micro_batch, std::move(credit));
+}
+
+void Stage::PassDown(uint64_t micro_batch, Payload credit) {
   Decide(micro_batch);
   if (options_.stage == 0) return;
   Say(MessageKind::kCreditDown, options_.stage - 1, micro_batch, credit);

@@ -81,11 +81,14 @@ class Stage {
 
   // ---- work ----
   // What to do now, if anything. Each piece is answered with one of the On...() below before the
-  // next is asked for.
-  std::optional<Work> NextWork(uint64_t now);
+  // next is asked for. Without `may_train` credits and the top's states wait; those that wait below
+  // are told so when they ask.
+  std::optional<Work> NextWork(uint64_t now, bool may_train = true);
   void OnPredicted(uint64_t micro_batch, Payload state, uint64_t now);
   // The update is applied; `credit` goes down (null at stage 0).
   void OnTrained(uint64_t micro_batch, Payload credit);
+  // The credit is for those below; nothing was applied.
+  void OnServed(uint64_t micro_batch, Payload credit);
   // It could not be done: nothing was applied.
   void OnFailed(uint64_t micro_batch, Discard reason);
 
@@ -131,7 +134,8 @@ class Stage {
   void ExpireUnlabelled(uint64_t now);
   void SendStateAgain(uint64_t micro_batch, uint64_t now);
   std::optional<Work> CreditWork();
-  std::optional<Work> NewWork();
+  std::optional<Work> NewWork(bool may_train);
+  void PassDown(uint64_t micro_batch, Payload credit);
   bool HasRoomFor(uint64_t micro_batch) const;
   uint64_t Patience() const;
 

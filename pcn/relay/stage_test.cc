@@ -88,6 +88,41 @@ TEST(Stage, AStateHasItsTurnAfterEachCredit) {
   EXPECT_EQ(done, (std::vector{kCredit, kPredict, kCredit, kPredict, kCredit}));
 }
 
+// Replicas of the block are averaged: there is an update only when the run has a step for it.
+TEST(Stage, CreditsWaitUntilTrainingIsAllowed) {
+  Stage stage(Middle());
+  stage.OnMessage(StateUp(0), 0);
+  stage.OnMessage(StateUp(1), 0);
+  Predict(stage, 0);
+  stage.OnMessage(Credit(0), 1);
+  const auto state = stage.NextWork(1, /*may_train=*/false);
+  ASSERT_TRUE(state);
+  EXPECT_EQ(state->kind, WorkKind::kPredict);
+  stage.OnPredicted(1, Text("up"), 1);
+  EXPECT_FALSE(stage.NextWork(1, /*may_train=*/false));
+  EXPECT_EQ(stage.NextWork(1, /*may_train=*/true)->kind, WorkKind::kCredit);
+  stage.OnTrained(0, Text("down"));
+  Stage top({.stage = 1, .stages = 2});
+  top.OnMessage(StateUp(0), 0);
+  top.OfferLabel(0, Text("label"));
+  EXPECT_FALSE(top.NextWork(0, /*may_train=*/false));
+  EXPECT_TRUE(top.NextWork(0, /*may_train=*/true));
+}
+
+TEST(Stage, ServedCreditIsPassedDownAndBookedAsNotTrained) {
+  Stage stage(Middle());
+  stage.OnMessage(StateUp(0), 0);
+  Predict(stage, 0);
+  stage.OnMessage(Credit(0), 1);
+  ASSERT_TRUE(stage.NextWork(1));
+  stage.TakeOutgoing();
+  stage.OnServed(0, Text("down"));
+  EXPECT_EQ(Kinds(stage), Said{MessageKind::kCreditDown});
+  EXPECT_EQ(stage.version(), 0u);
+  EXPECT_EQ(stage.ledger().discarded(Discard::kServed), 1u);
+  EXPECT_TRUE(stage.ledger().Balances());
+}
+
 // One credit that does not come holds the stage back before the ones above are forgotten.
 TEST(Stage, StaysNearTheOldestThatWaits) {
   Stage stage(Middle());

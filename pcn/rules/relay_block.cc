@@ -8,6 +8,7 @@
 #include <cstring>
 
 #include "absl/strings/str_cat.h"
+#include "common/check.h"
 
 namespace longhaul::pcn {
 namespace {
@@ -74,7 +75,12 @@ bool RelayBlock::Credit(uint64_t micro_batch, const Bytes& input, const Bytes& c
   std::vector<Tape> tapes;
   const at::Tensor out = Forward(weights, in, &tapes);
   if (error.numel() != out.numel()) return false;
-  return Update(micro_batch, weights, tapes, error.view_as(out), learning_rate, want_credit, down);
+  const double norm = at::linalg_vector_norm(error).item<double>();
+  if (!Update(micro_batch, weights, tapes, error.view_as(out), learning_rate, want_credit, down)) {
+    return false;
+  }
+  last_loss_ = norm * norm * static_cast<double>(out.size(0)) / 2;
+  return true;
 }
 
 bool RelayBlock::Top(uint64_t micro_batch, const Bytes& input, const Bytes& target,
@@ -85,9 +91,11 @@ bool RelayBlock::Top(uint64_t micro_batch, const Bytes& input, const Bytes& targ
   const at::Tensor out = Forward(weights_, in, &tapes);
   if (!wanted.sizes().equals(out.sizes())) return false;
   const double rows = static_cast<double>(out.size(0));
-  last_loss_ = LossSum(options_.loss, out, wanted) / rows;
+  const double loss = LossSum(options_.loss, out, wanted) / rows;
   const at::Tensor error = OutputError(options_.loss, out, wanted).mul(-1 / rows);
-  return Update(micro_batch, weights_, tapes, error, learning_rate, want_credit, down);
+  if (!Update(micro_batch, weights_, tapes, error, learning_rate, want_credit, down)) return false;
+  last_loss_ = loss;
+  return true;
 }
 
 bool RelayBlock::Update(uint64_t micro_batch, const Weights& weights,
@@ -107,6 +115,14 @@ bool RelayBlock::Update(uint64_t micro_batch, const Weights& weights,
   adam_.Step(weights_.flat, gradient_.flat, learning_rate);
   return true;
 }
+
+void RelayBlock::SetParameters(uint64_t offset, std::span<const float> values) {
+  LONGHAUL_CHECK(offset + values.size() <= static_cast<uint64_t>(weights_.flat.numel()),
+                 "values for parameters that there are not");
+  std::memcpy(weights_.flat.data_ptr<float>() + offset, values.data(), values.size_bytes());
+}
+
+void RelayBlock::ResetOptimizer() { adam_ = Adam(options_.adam, weights_.flat); }
 
 Bytes RelayBlock::Snapshot() const {
   const at::Tensor state = adam_.State();

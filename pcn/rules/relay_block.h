@@ -53,7 +53,12 @@ class RelayBlock {
   Bytes Snapshot() const;
   absl::Status SetSnapshot(std::span<const uint8_t> bytes);
   const at::Tensor& parameters() const { return weights_.flat; }
-  double last_loss() const { return last_loss_; }  // of Top: mean over rows
+  // parameters [offset, offset + values.size()) <- values; the optimizer's state stays.
+  void SetParameters(uint64_t offset, std::span<const float> values);
+  void ResetOptimizer();
+  // Of the latest micro-batch, mean over rows: at the top the loss, in blocks below the energy
+  // |e|^2 / 2 of the state above, e = -dloss/dstate of a row.
+  double last_loss() const { return last_loss_; }
 
  private:
   // Pulls `error`, -dloss/dmu, through the layers whose tapes these are.

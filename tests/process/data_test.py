@@ -212,6 +212,15 @@ class DataTest(RigTest):
                 capture_output=True, text=True, check=True, timeout=PATIENCE_S).stdout
             self.assertIn(f"up {codec} ", what_if)
 
+    def test_recommended_steps_count_updates(self):
+        ipc = ["--set", "train.mode=pcn", "--set", "pcn.rule=ipc", "--set", "pcn.sweeps=3",
+               "--set", "sync.inner_steps=60"]
+        said = subprocess.run(
+            [BIN / "longhaul", "plan", SOURCE / "examples" / "fleets" / "home.toml", *ipc,
+             "--recommend"], capture_output=True, text=True, check=True, timeout=PATIENCE_S).stdout
+        steps = int(re.search(r"sync\.inner_steps=(\d+)", said)[1])
+        self.assertEqual(steps % 3, 0, said)
+
     def test_steps_follow_the_speed(self):
         rig = self.rig()
         self.prepared(rig)

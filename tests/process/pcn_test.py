@@ -5,7 +5,7 @@ import json
 import re
 import unittest
 
-from rig import BIN, DATA, UNREACHABLE, USAGE, RigTest, wait_until
+from rig import BIN, DATA, FAILURE, UNREACHABLE, USAGE, RigTest, wait_until
 from torch_test import WORKER, write_text
 
 PCN_RUN = """
@@ -22,9 +22,33 @@ warmup_steps = 0
 inner_steps = 8
 [pcn]
 """
+BLOCK_H, BLOCK_UPDATES = 10, 120
+BLOCK_RUN = f"""
+[run]
+name = "block-{{}}"
+rounds = {BLOCK_UPDATES // BLOCK_H}
+[model]
+preset = "dense:{{}}"
+[train]
+mode = "relay"
+[sync]
+inner_steps = {BLOCK_H}
+codec = "float32"
+codec_down = "float32"
+error_feedback = -1.0
+outer_lr = 1.0
+outer_momentum = 0.0
+[round]
+quorum = 1.0
+"""
 SIZES = [784, 24, 24, 24, 24, 10]
 ROWS = 16
 HEADERS = 64 + 12  # of a message, and of its rows
+
+
+def parameters_of(sizes):
+    """Of a chain of dense layers."""
+    return sum((a + 1) * b for a, b in zip(sizes, sizes[1:]))
 
 
 class PcnRunTest(RigTest):
@@ -102,7 +126,7 @@ class RelayTest(RigTest):
         arguments = ("--synchronous", "--micro-batches", 40)
         _, one = self.run_all(rig, "one", 1, *arguments)
         report, four = self.run_all(rig, "four", 4, "--first-layers", "0,2,3,4", *arguments)
-        self.assertEqual(len(one), 4 * sum((a + 1) * b for a, b in zip(SIZES, SIZES[1:])))
+        self.assertEqual(len(one), 4 * parameters_of(SIZES))
         self.assertTrue(one == four, "the weights differ")
         for k, stage in enumerate(report):
             self.assertEqual((stage["trained"], stage["updates"]), (40, 40))
@@ -126,15 +150,48 @@ class RelayTest(RigTest):
         spare.wait_for("stage 1 of 4, epoch 2", 120)
         spare.wait_for("took over at update", 120)
         report, weights = self.finish(rig, "kill", program, [stages[0], *stages[2:], spare])
-        self.assertEqual(len(weights), 4 * sum((a + 1) * b for a, b in zip(SIZES, SIZES[1:])))
+        self.assertEqual(len(weights), 4 * parameters_of(SIZES))
         self.assertEqual([s["epoch"] for s in report], [1, 2, 1, 1])
         self.assertGreater(report[1]["updates"], 0)
         # What trained upper blocks only is booked as discarded below.
         self.assertGreaterEqual(report[3]["trained"], report[0]["trained"])
         self.assertGreater(report[0]["trained"], 300)
 
+    def test_replicas_of_blocks_are_averaged(self):
+        # Two chains of two blocks; each block's replicas are the workers of an ordinary run.
+        block_sizes = [SIZES[:4], SIZES[3:]]
+        runs = []
+        for k, sizes in enumerate(block_sizes):
+            block = self.rig(BLOCK_RUN.format(k, ",".join(map(str, sizes))))
+            runs.append((block, block.wait_ready(block.coordinator())))
+        rig = self.rig()
+        invitations = ",".join(str(block.run / "invitation") for block, _ in runs)
+        chains = []
+        for name, seed in (("left", 1), ("right", 2)):
+            program = self.relay(rig, name, 2, "--first-layers", "0,3", "--seed", seed,
+                                 "--block-runs", invitations, "--micro-batches", BLOCK_UPDATES,
+                                 "--learning-rate", 3e-3)
+            chains.append((name, program, [self.stage(rig, name, k) for k in range(2)]))
+        ended = [self.finish(rig, name, program, stages) for name, program, stages in chains]
+        for k, (block, coordinator) in enumerate(runs):
+            self.assertEqual(coordinator.wait(60), 0, coordinator.text())
+            rounds = coordinator.rounds()
+            self.assertEqual(len(rounds), BLOCK_UPDATES // BLOCK_H)
+            # Every update that a replica made is in the committed block, and in the books of both.
+            self.assertEqual([report[k]["trained"] for report, _ in ended], [BLOCK_UPDATES] * 2)
+            self.assertEqual(ended[0][0][k]["parameters"], ended[1][0][k]["parameters"])
+            with open(block.run / "checkpoints" / f"round-{len(rounds):06}" /
+                      "model.safetensors", "rb") as file:
+                committed = file.read()[-4 * parameters_of(block_sizes[k]):]
+            held = (rig.folder / "left-blocks" / f"block-0{k}.bin").read_bytes()
+            self.assertTrue(held == committed, "a stage ends with another block than the run's")
+        self.assertEqual(ended[0][1], ended[1][1])
+        losses = [r["loss"] for r in runs[1][1].rounds()]
+        self.assertLess(losses[-1], 0.7 * losses[0], losses)
+
     def test_bad_input(self):
         rig = self.rig()
+        self.ends(self.relay(rig, "cuts", 2, "--block-runs", "a.txt,b.txt"), FAILURE, "a.txt")
         self.ends(self.relay(rig, "deep", 6), USAGE, "6 blocks do not match a network of 5 layers")
         self.ends(self.relay(rig, "codec", 2, "--codec", "int9"), USAGE, "float32, bf16 and int8")
         program = rig.start("idx", [

@@ -89,7 +89,8 @@ RelayHolder::RelayHolder(const pcn::StageTable& table, uint32_t stage, pcn::Netw
       epoch_(table.slots[stage].epoch),
       fold_(pcn::MakeFold(images, table.plan.fold % pcn::kFolds)),
       links_(links),
-      block_(std::move(network), parameters, BlockOptions(table.plan)),
+      block_(std::make_shared<SharedBlock>(std::move(network), parameters, BlockOptions(table.plan),
+                                           !table.plan.block_runs.empty())),
       fed_(table.resume_at) {
   if (epoch_ == 1) Begin(0);
 }
@@ -139,7 +140,8 @@ void RelayHolder::OnMessage(const pcn::Message& message, Duration now) {
     if (stage_ || message.to != index_) return;
     const bool held = message.payload != nullptr;
     if (held) {
-      const absl::Status status = block_.SetSnapshot(*message.payload);
+      const absl::Status status =
+          block_->With([&](pcn::RelayBlock& block) { return block.SetSnapshot(*message.payload); });
       if (!status.ok()) return LogWarning(std::string(status.message()));
     }
     LogInfo(held ? absl::StrCat("took over at update ", message.version)
@@ -184,7 +186,7 @@ void RelayHolder::AskForSnapshot(Duration now) {
 
 void RelayHolder::Feed() {
   const pcn::RelayPlan& plan = table_.plan;
-  while (fed_ < plan.micro_batches) {
+  while (is_averaged() ? table_.phase == pcn::RelayPhase::kRunning : fed_ < plan.micro_batches) {
     if (plan.synchronous && stage_->ledger().open() > 0) return;
     if (!next_input_) {
       next_input_ = Exact(pcn::DrawBatch(fold_, plan.rows, plan.seed, fed_).input);
@@ -199,41 +201,62 @@ void RelayHolder::Feed() {
 bool RelayHolder::Turn(Duration now, const std::function<Duration()>& clock) {
   if (!stage_) {
     AskForSnapshot(now);
+    links_->Flush(now);
     return false;
   }
   stage_->OnTick(Milliseconds(now));
   if (index_ == 0) Feed();
-  const auto work = stage_->NextWork(Milliseconds(now));
+  const auto work = NextWork(now);
   if (work) {
-    if (first_work_ == Duration(0)) first_work_ = now;
     Do(*work, now);
-    const int units = work->kind == pcn::WorkKind::kPredict ? 1 : kCreditUnits;
+    const bool is_forward = work->kind == pcn::WorkKind::kPredict;
+    const int units = is_forward ? 1 : kCreditUnits;
     const Duration least = units * longhaul::Milliseconds(table_.plan.work_unit_ms);
     std::this_thread::sleep_for(least - (clock() - now));  // emulates a slower machine
+    // Connections open and the chain fills until the first update: that is not counted.
+    if (first_update_ == Duration(0) && !is_forward) first_update_ = now;
     last_work_ = clock();
-    busy_ += last_work_ - now;
-    if (stage_->SnapshotDue()) {
-      stage_->SendSnapshot(std::make_shared<const pcn::Bytes>(block_.Snapshot()));
+    if (first_update_ != Duration(0)) busy_ += last_work_ - now;
+    if (stage_->SnapshotDue() && !links_->sends_in_background()) {
+      stage_->SendSnapshot(std::make_shared<const pcn::Bytes>(
+          block_->With([](const pcn::RelayBlock& block) { return block.Snapshot(); })));
     }
   }
   SendOutgoing();
+  links_->Flush(clock());
   return work.has_value();
+}
+
+std::optional<pcn::Work> RelayHolder::NextWork(Duration now) {
+  mode_ = block_->mode();
+  return stage_->NextWork(Milliseconds(now), mode_ != SharedBlock::Mode::kWait);
 }
 
 void RelayHolder::Do(const pcn::Work& work, Duration now) {
   const uint64_t m = work.micro_batch;
   if (work.kind == pcn::WorkKind::kPredict) {
-    pcn::Payload state = block_.Predict(m, *work.input);
+    pcn::Payload state =
+        block_->With([&](pcn::RelayBlock& block) { return block.Predict(m, *work.input); });
     return state ? stage_->OnPredicted(m, std::move(state), Milliseconds(now))
                  : stage_->OnFailed(m, pcn::Discard::kNotFinite);
   }
   const double schedule = pcn::WarmCosine(stage_->version(), table_.plan.micro_batches);
-  const double rate = table_.plan.learning_rate * schedule * work.rate;
+  const bool serves = mode_ == SharedBlock::Mode::kServe;
+  const double rate = serves ? 0 : table_.plan.learning_rate * schedule * work.rate;
   pcn::Payload down;
-  const bool ok = work.kind == pcn::WorkKind::kTop
-                      ? block_.Top(m, *work.input, *work.credit, rate, index_ > 0, &down)
-                      : block_.Credit(m, *work.input, *work.credit, rate, index_ > 0, &down);
-  return ok ? stage_->OnTrained(m, std::move(down)) : stage_->OnFailed(m, pcn::Discard::kNotFinite);
+  if (!Train(work, rate, &down)) return stage_->OnFailed(m, pcn::Discard::kNotFinite);
+  if (serves) return stage_->OnServed(m, std::move(down));
+  stage_->OnTrained(m, std::move(down));
+  block_->OnUpdate();
+}
+
+bool RelayHolder::Train(const pcn::Work& work, double rate, pcn::Payload* down) {
+  const bool is_label = work.kind == pcn::WorkKind::kTop;
+  return block_->With([&](pcn::RelayBlock& block) {
+    return is_label
+               ? block.Top(work.micro_batch, *work.input, *work.credit, rate, index_ > 0, down)
+               : block.Credit(work.micro_batch, *work.input, *work.credit, rate, index_ > 0, down);
+  });
 }
 
 void RelayHolder::SendOutgoing() {
@@ -243,12 +266,12 @@ void RelayHolder::SendOutgoing() {
     if (m.kind == MessageKind::kCreditDown) bytes_down_ += pcn::EncodedBytes(m);
     links_->Send(m, up);
   }
-  links_->Flush();
 }
 
 bool RelayHolder::finished() const {
+  const bool feeds = index_ == 0 && !is_averaged();
   const bool no_more =
-      index_ == 0 ? fed_ >= table_.plan.micro_batches : table_.phase >= pcn::RelayPhase::kDraining;
+      feeds ? fed_ >= table_.plan.micro_batches : table_.phase >= pcn::RelayPhase::kDraining;
   return stage_ && no_more && stage_->ledger().open() == 0;
 }
 
@@ -260,6 +283,7 @@ void RelayHolder::Report(pcn::StageBeat& beat) const {
   beat.version = stage_->version();
   beat.settled_below = ledger.FirstOpen(fed_);
   beat.finished = finished();
+  beat.averaged = block_->has_ended();
   beat.accepted = ledger.accepted();
   beat.trained = ledger.trained();
   beat.open = ledger.open();
@@ -273,12 +297,16 @@ void RelayHolder::Report(pcn::StageBeat& beat) const {
   beat.bytes_up = bytes_up_;
   beat.bytes_down = bytes_down_;
   beat.busy_ns = static_cast<uint64_t>(busy_.count());
-  beat.span_ns = static_cast<uint64_t>((last_work_ - first_work_).count());
-  beat.loss = block_.last_loss();
-  if (!beat.finished) return;
-  const at::Tensor& parameters = block_.parameters();
-  beat.parameters = Blake2b(
-      std::string_view(static_cast<const char*>(parameters.const_data_ptr()), parameters.nbytes()));
+  if (first_update_ != Duration(0)) {
+    beat.span_ns = static_cast<uint64_t>((last_work_ - first_update_).count());
+  }
+  block_->With([&](const pcn::RelayBlock& block) {
+    beat.loss = block.last_loss();
+    const at::Tensor& p = block.parameters();
+    if (!beat.finished) return;
+    beat.parameters =
+        Blake2b(std::string_view(static_cast<const char*>(p.const_data_ptr()), p.nbytes()));
+  });
 }
 
 }  // namespace longhaul

@@ -12,8 +12,8 @@
 #include "pcn/relay/control.h"
 #include "pcn/relay/stage.h"
 #include "pcn/rules/image_task.h"
-#include "pcn/rules/relay_block.h"
 #include "worker/relay_links.h"
+#include "worker/train/block_run.h"
 
 namespace longhaul {
 
@@ -37,7 +37,7 @@ class RelayHolder {
   bool Turn(Duration now, const std::function<Duration()>& clock);
   bool finished() const;  // nothing is open here, and nothing more comes
   void Report(pcn::StageBeat& beat) const;
-  const pcn::RelayBlock& block() const { return block_; }
+  const std::shared_ptr<SharedBlock>& block() const { return block_; }
   uint64_t epoch() const { return epoch_; }
   bool is_ready() const { return stage_.has_value(); }
 
@@ -49,24 +49,28 @@ class RelayHolder {
   void AnswerSnapshotQuery(const pcn::Message& query);
   void Feed();
   void OfferLabel(uint64_t micro_batch);
+  std::optional<pcn::Work> NextWork(Duration now);
   void Do(const pcn::Work& work, Duration now);
+  bool Train(const pcn::Work& work, double rate, pcn::Payload* down);
   void SendOutgoing();
   uint64_t Milliseconds(Duration now) const;
   bool is_top() const { return index_ + 1 == table_.plan.stages; }
+  bool is_averaged() const { return !table_.plan.block_runs.empty(); }
 
   pcn::StageTable table_;
   const uint32_t index_;
   const uint64_t epoch_;
   const pcn::Fold fold_;
   RelayLinks* const links_;
-  pcn::RelayBlock block_;
-  std::optional<pcn::Stage> stage_;  // not before a new holder has its snapshot
+  const std::shared_ptr<SharedBlock> block_;
+  SharedBlock::Mode mode_ = SharedBlock::Mode::kTrain;  // of the work in hand
+  std::optional<pcn::Stage> stage_;                     // not before a new holder has its snapshot
   uint32_t snapshot_queries_ = 0;
   Duration next_query_{0};
   std::optional<pcn::Payload> next_input_;
   uint64_t fed_ = 0;
   uint64_t bytes_up_ = 0, bytes_down_ = 0;
-  Duration busy_{0}, first_work_{0}, last_work_{0};
+  Duration busy_{0}, first_update_{0}, last_work_{0};
 };
 
 }  // namespace longhaul

@@ -70,6 +70,7 @@ absl::Status WriteBlock(const std::string& folder, uint32_t stage, const at::Ten
 class RelayStage {
  public:
   explicit RelayStage(const RelayStageOptions& options) : options_(options) {}
+  ~RelayStage() { events_.Close(); }  // before its producers are waited for
 
   absl::Status Run(const std::atomic<int>& stop);
 
@@ -80,13 +81,17 @@ class RelayStage {
   struct Trouble {
     std::string reason;
   };
-  using Event = std::variant<RelayLinks::Received, Control, Trouble>;
+  struct Averaged {  // the run of our block is over
+    absl::Status status;
+  };
+  using Event = std::variant<RelayLinks::Received, Control, Trouble, Averaged>;
 
   absl::Status Connect(const CurveKeyPair& keys);
   absl::Status Handle(Event&& event);
   absl::Status OnControl(const Control& control);
   absl::Status OnTable(const pcn::StageTable& table);
   absl::Status TakeSlot(const pcn::StageTable& table, uint32_t stage);
+  absl::Status JoinBlockRun(const pcn::StageTable& table, uint32_t stage);
   void Beat(bool leaving);
   absl::Status Finish();
 
@@ -100,6 +105,7 @@ class RelayStage {
   std::unique_ptr<RelayLinks> links_;
   std::unique_ptr<DealerClient> control_;
   std::unique_ptr<RelayHolder> holder_;
+  std::unique_ptr<BlockRun> averaging_;
 };
 
 absl::Status RelayStage::Connect(const CurveKeyPair& keys) {
@@ -160,6 +166,10 @@ absl::Status RelayStage::Handle(Event&& event) {
     LogDebug("coordinator: " + trouble->reason);
     return absl::OkStatus();
   }
+  if (const auto* averaged = std::get_if<Averaged>(&event)) {
+    next_beat_ = Now();
+    return averaged->status;
+  }
   const auto& received = std::get<RelayLinks::Received>(event);
   const auto message = links_->OnFrames(received);
   if (message && holder_ != nullptr) holder_->OnMessage(*message, Now());
@@ -213,6 +223,18 @@ absl::Status RelayStage::TakeSlot(const pcn::StageTable& table, uint32_t stage) 
   ASSIGN_OR_RETURN(holder_, RelayHolder::Make(table, stage, *images_, links_.get()));
   LogInfo(absl::StrCat("stage ", stage, " of ", table.plan.stages, ", epoch ",
                        table.slots[stage].epoch, ", layers from ", table.slots[stage].first_layer));
+  return table.plan.block_runs.empty() ? absl::OkStatus() : JoinBlockRun(table, stage);
+}
+
+absl::Status RelayStage::JoinBlockRun(const pcn::StageTable& table, uint32_t stage) {
+  BlockRun::Options o;
+  ASSIGN_OR_RETURN(o.invitation, DecodeInvitation(table.plan.block_runs[stage]));
+  o.name = absl::StrCat("block-", stage, "-of-", beat_.address);
+  o.give_up = Duration(static_cast<int64_t>(options_.give_up_s * 1e9));
+  o.make_layout = options_.make_layout;
+  o.make_tensors = options_.make_tensors;
+  o.on_end = [this](absl::Status status) { events_.Push(Event(Averaged{std::move(status)})); };
+  averaging_ = std::make_unique<BlockRun>(holder_->block(), std::move(o));
   return absl::OkStatus();
 }
 
@@ -229,7 +251,9 @@ absl::Status RelayStage::Finish() {
   Beat(/*leaving=*/true);
   absl::Status status;
   if (over_ && holder_ != nullptr && !options_.output.empty()) {
-    status = WriteBlock(options_.output, beat_.stage, holder_->block().parameters());
+    status = holder_->block()->With([&](const pcn::RelayBlock& block) {
+      return WriteBlock(options_.output, beat_.stage, block.parameters());
+    });
   }
   const Duration until = Now() + kFarewell;
   while (Now() < until) events_.PopFor(kIdle);

@@ -11,9 +11,13 @@
 #include <atomic>
 #include <functional>
 #include <string>
+#include <vector>
 
 #include "absl/status/status.h"
+#include "compression/codec.h"
 #include "pcn/relay/control.h"
+#include "proto/run_config.h"
+#include "sync/fragments.h"
 #include "transport/invitation.h"
 
 namespace longhaul {
@@ -26,11 +30,15 @@ struct RelayStageOptions {
   double speed = 0;                    // 0: measured
   uint64_t memory_bytes = UINT64_MAX;
   double give_up_s = 60;  // without an answer of the coordinator
+  // For blocks with replicas: see WorkerService::Options.
+  std::function<std::vector<FragmentLayout>(const RunConfig&)> make_layout;
+  std::function<std::vector<std::vector<TensorSpan>>(const RunConfig&)> make_tensors;
   std::function<void(const std::string&)> say;
 };
 
 // OK when the run is over, or `stop` is not 0. Unavailable: the coordinator does not answer.
-// FailedPrecondition: another took our place, or the run cannot go on. InvalidArgument, NotFound,
+// FailedPrecondition: another took our place, the run cannot go on, or the one that averages our
+// block refused us. InvalidArgument, NotFound,
 // DataLoss: our images.
 absl::Status RunRelayStage(const RelayStageOptions& options, const std::atomic<int>& stop);
 
