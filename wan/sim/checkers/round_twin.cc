@@ -89,12 +89,10 @@ bool RoundTwin::IsCutAs(const Part& part, const ContributionReady& ready) const 
   return bytes == ready.object.bytes;
 }
 
-void RoundTwin::NoteLost(const SliceReport& report) {
-  if (report.fragment.value >= parts_.size()) return;
-  std::optional<Round>& round = parts_[report.fragment.value].round;
-  if (!round || round->opened.round != report.round) return;
-  round->lost.insert(report.lost.begin(), report.lost.end());
-  round->lost.insert(report.refused.begin(), report.refused.end());
+void RoundTwin::NoteLost(FragmentId fragment, RoundId id, const std::vector<ContributionId>& lost) {
+  if (fragment.value >= parts_.size()) return;
+  std::optional<Round>& round = parts_[fragment.value].round;
+  if (round && round->opened.round == id) round->lost.insert(lost.begin(), lost.end());
 }
 
 void RoundTwin::OnEvent(const EventBody& event, const Effects& effects) {
@@ -102,7 +100,13 @@ void RoundTwin::OnEvent(const EventBody& event, const Effects& effects) {
     late_ = {late->sessions.begin(), late->sessions.end()};
     return;
   }
-  if (const auto* said = std::get_if<SliceReportEvent>(&event)) return NoteLost(said->report);
+  if (const auto* e = std::get_if<LostEvent>(&event))
+    return NoteLost(e->fragment, e->round, e->contributions);
+  if (const auto* said = std::get_if<SliceReportEvent>(&event)) {
+    const SliceReport& r = said->report;
+    NoteLost(r.fragment, r.round, r.lost);
+    return NoteLost(r.fragment, r.round, r.refused);
+  }
   const auto* e = std::get_if<ContributionEvent>(&event);
   if (!e) return;
   const bool taken = std::any_of(effects.records.begin(), effects.records.end(), [](const auto& r) {

@@ -48,7 +48,7 @@ class RoundTwin : public Watcher {
     std::vector<ContributionId> list;  // empty: collecting
     uint32_t attempt = 0;
     std::vector<uint32_t> slices;   // chunks of each; empty: it is not cut
-    std::set<ContributionId> lost;  // as reducers of slices say
+    std::set<ContributionId> lost;  // as reducers say
     bool IsMember(SessionId session) const;
     bool Lists(const ContributionId& id) const;
     std::set<SessionId> Held() const;
@@ -63,7 +63,7 @@ class RoundTwin : public Watcher {
   struct Reader;  // one function per record
 
   bool Takes(SessionId session, const ContributionReady& ready) const;
-  void NoteLost(const SliceReport& report);
+  void NoteLost(FragmentId fragment, RoundId id, const std::vector<ContributionId>& lost);
   // The parts of a contribution are cut as the round is, and make up the whole.
   bool IsCutAs(const Part& part, const ContributionReady& ready) const;
   void CheckOpened(const RoundOpened& r);
