@@ -33,7 +33,7 @@ std::vector<Experiment> Core() {
   std::vector<Experiment> out = TransportExperiments();
   for (Experiment& e : ProductExperiments()) out.push_back(std::move(e));
   out.push_back(ZmqTax(1024));
-  out.push_back(ScaleSim({4, 32, 250, 900}));
+  out.push_back(ScaleSim({4, 32, 128, 400}));
   return out;
 }
 

@@ -12,7 +12,6 @@
 #include "bench/suite.h"
 #include "bench/wan_lab.h"
 #include "proto/run_config.h"
-#include "wan/run.h"
 
 namespace longhaul {
 
@@ -40,7 +39,7 @@ struct Row {
 };
 
 struct Experiment {
-  bool in_lab = true;  // in a process tree of its own, with namespaces (RunInLab)
+  bool in_lab = true;  // measured in a process tree of its own, with namespaces (RunInLab)
   std::function<absl::StatusOr<Numbers>(const Place&)> measure;
   std::vector<Row> rows;
 };
@@ -65,8 +64,6 @@ Experiment QuickExchange();
 
 std::vector<Experiment> ProductExperiments();
 Experiment QuickRun();
-// A metric of docs/WAN_LAB.md; NaN when the run has no such number.
-double MetricOf(const wan::RunOutcome& run, const std::string& name);
 // What the scenario's programs run with.
 absl::StatusOr<RunConfig> ConfigOf(const wan::Scenario& scenario);
 

@@ -4,13 +4,16 @@
 #include <atomic>
 #include <cmath>
 #include <filesystem>
+#include <fstream>
+#include <map>
+#include <nlohmann/json.hpp>
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
 #include "bench/wan_experiment.h"
 #include "cli/config.h"
-#include "cli/plan_run.h"
 #include "cli/run_inputs.h"
+#include "cli/verdict.h"
 #include "common/status_macros.h"
 #include "wan/run.h"
 
@@ -57,49 +60,91 @@ Scenario ScenarioOf(const Fleet& fleet) {
   return out;
 }
 
-// What was measured, and whether the emulator was in time.
-absl::StatusOr<RunOutcome> Run(const Scenario& scenario, const Place& place,
-                               const std::string& name) {
+// Of a run, what crosses the border of its lab.
+struct Measured {
+  std::map<std::string, double> metrics;
+  std::vector<uint64_t> uplink_bytes;  // by node
+  wan::EmulatorReport network;         // its lateness
+
+  double operator[](const std::string& name) const {  // NaN: there is no such number
+    const auto it = metrics.find(name);
+    return it == metrics.end() ? std::nan("") : it->second;
+  }
+};
+
+nlohmann::json RunInside(const Scenario& scenario, const wan::RunOptions& options) {
+  const auto outcome = [&]() -> absl::StatusOr<RunOutcome> {
+    ASSIGN_OR_RETURN(const auto world, wan::MakeWorld(wan::Tier::kTun, scenario));
+    const std::atomic<int> stop{0};
+    return wan::RunScenario(scenario, *world, options, stop);
+  }();
+  if (!outcome.ok()) return {{"problem", std::string(outcome.status().message())}};
+  if (!outcome->finished) return {{"problem", outcome->problem}};
+  std::map<std::string, double> metrics;  // JSON has no NaN
+  for (const auto& [name, value] : outcome->metrics) {
+    if (std::isfinite(value)) metrics[name] = value;
+  }
+  std::vector<uint64_t> bytes;
+  for (size_t i = 0; i < scenario.nodes.size(); ++i) {
+    bytes.push_back(outcome->network.links[i].bytes);
+  }
+  return {{"metrics", metrics},
+          {"uplink_bytes", bytes},
+          {"worst_late_ns", outcome->network.worst_late.count()},
+          {"median_late_ns", outcome->network.median_late.count()}};
+}
+
+// Each run has a lab of its own.
+absl::StatusOr<Measured> Run(const Scenario& scenario, const Place& place,
+                             const std::string& name) {
   wan::RunOptions options;
   options.program_folder = place.program_folder;
   options.work_folder = place.work_folder + "/" + name;
   std::filesystem::create_directories(options.work_folder);
-  ASSIGN_OR_RETURN(auto world, wan::MakeWorld(wan::Tier::kTun, scenario));
-  const std::atomic<int> stop{0};
-  ASSIGN_OR_RETURN(RunOutcome out, wan::RunScenario(scenario, *world, options, stop));
-  if (!out.finished) return absl::InternalError(out.problem);
+  const std::string file = options.work_folder + "/measured.json";
+  const auto code = wan::RunInLab([&] {
+    std::ofstream(file) << RunInside(scenario, options).dump();
+    return 0;
+  });
+  RETURN_IF_ERROR(code.status());
+  std::ifstream in(file);
+  const auto json = nlohmann::json::parse(in, nullptr, /*allow_exceptions=*/false);
+  if (!json.is_object()) return absl::InternalError("the lab ended without numbers");
+  if (json.contains("problem")) return absl::InternalError(json["problem"].get<std::string>());
+  Measured out;
+  out.metrics = json["metrics"].get<std::map<std::string, double>>();
+  out.uplink_bytes = json["uplink_bytes"].get<std::vector<uint64_t>>();
+  out.network.worst_late = Duration(json["worst_late_ns"].get<int64_t>());
+  out.network.median_late = Duration(json["median_late_ns"].get<int64_t>());
   return out;
 }
 
-// Percent of the time that the plan promises: links at TCP's share, two round trips of control.
+// Percent of the time that the plan promises: links at TCP's share.
 absl::StatusOr<double> PlannedComputing(const Fleet& fleet) {
   ASSIGN_OR_RETURN(const RunConfig config, ConfigOf(ScenarioOf(fleet)));
-  ASSIGN_OR_RETURN(FleetRun run, FleetRunOf(config));
-  run.overhead_s = 2 * fleet.round_trip_ms / 1000;
-  run.hub_up_bytes_per_s = run.hub_down_bytes_per_s = kHubMbit * 1e6 / 8 * kTcpShare;
-  FleetWorker worker;
-  const double tokens = static_cast<double>(run.batch_sequences * run.memory.sequence_length);
-  worker.tokens_per_s = tokens / (config.train.toy_step_ms / 1000.0);
-  worker.up_bytes_per_s = fleet.up_mbit * 1e6 / 8 * kTcpShare;
-  worker.down_bytes_per_s = fleet.down_mbit * 1e6 / 8 * kTcpShare;
-  worker.delay_s = fleet.round_trip_ms / 2000;
-  const FleetPlan plan = PlanFleet(std::vector<FleetWorker>(fleet.workers, worker), run);
-  return 100 * std::min(1.0, plan.workers[0].compute_s / plan.round_s);
+  LinkFacts link;
+  link.round_trip_ms = fleet.round_trip_ms;
+  link.up_bytes_per_s = fleet.up_mbit * 1e6 / 8 * kTcpShare;
+  link.down_bytes_per_s = fleet.down_mbit * 1e6 / 8 * kTcpShare;
+  ASSIGN_OR_RETURN(const RunVerdict verdict,
+                   JudgeLink(config, link, config.train.toy_step_ms / 1000.0));
+  return 100 * verdict.computing.value_or(0);
 }
 
 // ---- experiments ----
 
 Experiment Utilisation(const std::string& name, const Fleet& fleet) {
   Experiment out;
+  out.in_lab = false;  // makes its own
   out.measure = [=](const Place& place) -> absl::StatusOr<Numbers> {
     ASSIGN_OR_RETURN(const double planned, PlannedComputing(fleet));
-    ASSIGN_OR_RETURN(const RunOutcome run, Run(ScenarioOf(fleet), place, name));
+    ASSIGN_OR_RETURN(const Measured run, Run(ScenarioOf(fleet), place, name));
     Numbers n;
-    const double measured = MetricOf(run, "computing_percent");
+    const double measured = run["computing_percent"];
     n.values["computing"] = measured;
     n.values["off"] = std::abs(measured - planned);
     n.note = absl::StrFormat("computing %.1f %% of the time, planned %.1f %%; rounds of %.3f s",
-                             measured, planned, MetricOf(run, "round_seconds_p50"));
+                             measured, planned, run["round_seconds_p50"]);
     AddLateness(run.network, &n);
     return n;
   };
@@ -112,13 +157,14 @@ Experiment Utilisation(const std::string& name, const Fleet& fleet) {
 // Rounds whose payload and computing are next to nothing.
 Experiment RoundTax(const Fleet& fleet) {
   Experiment out;
+  out.in_lab = false;  // makes its own
   out.measure = [=](const Place& place) -> absl::StatusOr<Numbers> {
-    ASSIGN_OR_RETURN(const RunOutcome run, Run(ScenarioOf(fleet), place, "tax"));
+    ASSIGN_OR_RETURN(const Measured run, Run(ScenarioOf(fleet), place, "tax"));
     Numbers n;
-    n.values["trips"] = MetricOf(run, "round_seconds_p50") * 1000 / fleet.round_trip_ms;
+    n.values["trips"] = run["round_seconds_p50"] * 1000 / fleet.round_trip_ms;
     n.note = absl::StrFormat("median %.0f ms between commits, p90 %.0f ms, RTT %.0f ms",
-                             MetricOf(run, "round_seconds_p50") * 1000,
-                             MetricOf(run, "round_seconds_p90") * 1000, fleet.round_trip_ms);
+                             run["round_seconds_p50"] * 1000, run["round_seconds_p90"] * 1000,
+                             fleet.round_trip_ms);
     AddLateness(run.network, &n);
     return n;
   };
@@ -130,23 +176,23 @@ Experiment RoundTax(const Fleet& fleet) {
 // an undisturbed round and two round trips.
 Experiment Churn(const Fleet& fleet) {
   Experiment out;
+  out.in_lab = false;  // makes its own
   out.measure = [=](const Place& place) -> absl::StatusOr<Numbers> {
     Scenario scenario = ScenarioOf(fleet);
-    ASSIGN_OR_RETURN(const RunOutcome calm, Run(scenario, place, "calm"));
+    ASSIGN_OR_RETURN(const Measured calm, Run(scenario, place, "calm"));
     wan::Incident kill;
     kill.action = wan::Action::kKill;
     kill.target = 1;
     kill.trigger = {std::nullopt, 3, wan::RoundState::kOffered};
     scenario.incidents.push_back(kill);
-    ASSIGN_OR_RETURN(const RunOutcome killed, Run(scenario, place, "killed"));
-    const double allowed = MetricOf(calm, "round_seconds_p50") + 2 * fleet.round_trip_ms / 1000;
+    ASSIGN_OR_RETURN(const Measured killed, Run(scenario, place, "killed"));
+    const double allowed = calm["round_seconds_p50"] + 2 * fleet.round_trip_ms / 1000;
     Numbers n;
-    n.values["time"] = MetricOf(killed, "round_seconds_max") / allowed;
-    n.values["equal"] = MetricOf(killed, "hash_mismatches") == 0 &&
-                        MetricOf(killed, "hash_checks") > 0 && MetricOf(killed, "killed") == 1;
-    n.note =
-        absl::StrFormat("round of the kill %.3f s, undisturbed %.3f s",
-                        MetricOf(killed, "round_seconds_max"), MetricOf(calm, "round_seconds_p50"));
+    n.values["time"] = killed["round_seconds_max"] / allowed;
+    n.values["equal"] =
+        killed["hash_mismatches"] == 0 && killed["hash_checks"] > 0 && killed["killed"] == 1;
+    n.note = absl::StrFormat("round of the kill %.3f s, undisturbed %.3f s",
+                             killed["round_seconds_max"], calm["round_seconds_p50"]);
     AddLateness(calm.network, &n);
     AddLateness(killed.network, &n);
     return n;
@@ -156,32 +202,31 @@ Experiment Churn(const Fleet& fleet) {
   return out;
 }
 
-uint64_t UplinkBytes(const RunOutcome& run, uint32_t node) { return run.network.links[node].bytes; }
-
 // The slower of two workers is cut off in the middle of its upload: when the other's is held.
 Experiment Resume(const Fleet& fleet) {
   Experiment out;
+  out.in_lab = false;  // makes its own
   out.measure = [=](const Place& place) -> absl::StatusOr<Numbers> {
     constexpr uint32_t kFast = 1, kSlow = 2;
     Scenario scenario = ScenarioOf(fleet);
     scenario.nodes[kFast].access.up_mbit = 4 * fleet.up_mbit;
-    ASSIGN_OR_RETURN(const RunOutcome calm, Run(scenario, place, "calm"));
+    ASSIGN_OR_RETURN(const Measured calm, Run(scenario, place, "calm"));
     wan::Incident cut;
     cut.action = wan::Action::kOutage;
     cut.target = kSlow;
     cut.lasts = Duration(static_cast<int64_t>(kCutS * 1e9));
     cut.trigger = {std::nullopt, 2, wan::RoundState::kHeld};
     scenario.incidents.push_back(cut);
-    ASSIGN_OR_RETURN(const RunOutcome resumed, Run(scenario, place, "cut"));
-    const double extra = static_cast<double>(UplinkBytes(resumed, kSlow)) -
-                         static_cast<double>(UplinkBytes(calm, kSlow));
+    ASSIGN_OR_RETURN(const Measured resumed, Run(scenario, place, "cut"));
+    const double extra = static_cast<double>(resumed.uplink_bytes[kSlow]) -
+                         static_cast<double>(calm.uplink_bytes[kSlow]);
     Numbers n;
     n.values["again"] = std::max(0.0, extra) / kCreditBytes;
     n.note = absl::StrFormat(
         "%.2f MB more over the uplink, credit %.2f MB, round %.1f s after a "
         "cut of %.0f s, %.1f s without",
-        extra / 1e6, kCreditBytes / 1e6, MetricOf(resumed, "round_seconds_max"), kCutS,
-        MetricOf(calm, "round_seconds_max"));
+        extra / 1e6, kCreditBytes / 1e6, resumed["round_seconds_max"], kCutS,
+        calm["round_seconds_max"]);
     AddLateness(calm.network, &n);
     AddLateness(resumed.network, &n);
     return n;
@@ -227,11 +272,6 @@ std::vector<Experiment> ProductExperiments() {
   UseModel(heavy, 256, 1024, 4);
   return {Utilisation("utilisation", blocking), Utilisation("utilisation_streamed", streamed),
           RoundTax(tiny), Churn(four), Resume(heavy)};
-}
-
-double MetricOf(const RunOutcome& run, const std::string& name) {
-  const auto it = run.metrics.find(name);
-  return it == run.metrics.end() ? std::nan("") : it->second;
 }
 
 absl::StatusOr<RunConfig> ConfigOf(const Scenario& scenario) {

@@ -1,5 +1,5 @@
 // Rounds of the simulator (tier sim: production cores, virtual time) against arithmetic, for fleets
-// from four to nine hundred. The hub's link carries everybody, so it is what limits large fleets;
+// of several sizes. The hub's link carries everybody, so it is what limits large fleets;
 // each worker's own is what limits small ones.
 #include <algorithm>
 #include <cmath>
@@ -62,7 +62,7 @@ Experiment ScaleSim(const std::vector<uint32_t>& fleets) {
       ASSIGN_OR_RETURN(const RunConfig config, ConfigOf(fleet));
       ASSIGN_OR_RETURN(const FleetRun payload, FleetRunOf(config));
       const double closed = ClosedFormS(workers, payload.up_bytes, payload.down_bytes);
-      const double simulated = MetricOf(run, "round_seconds_p50");
+      const double simulated = run.metrics.at("round_seconds_p50");
       const double off = 100 * std::abs(simulated / closed - 1);
       n.values["off"] = std::max(n.values["off"], off);
       absl::StrAppend(&n.note,

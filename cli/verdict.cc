@@ -31,7 +31,7 @@ absl::StatusOr<RunVerdict> JudgeLink(RunConfig config, const LinkFacts& link, do
   }
   RETURN_IF_ERROR(ResolveModel(config));
   ASSIGN_OR_RETURN(FleetRun run, FleetRunOf(config));
-  run.overhead_s = kRoundTrips * link.round_trip_ms / 1000;
+  const double overhead_s = kRoundTrips * link.round_trip_ms / 1000;
   FleetWorker here;
   here.up_bytes_per_s = link.up_bytes_per_s;
   here.down_bytes_per_s = link.down_bytes_per_s;
@@ -41,17 +41,17 @@ absl::StatusOr<RunVerdict> JudgeLink(RunConfig config, const LinkFacts& link, do
   const FleetPlan plan = PlanFleet({here}, run);
   const WorkerPlan& w = plan.workers[0];
   RunVerdict out{.up_bytes = run.up_bytes, .down_bytes = run.down_bytes};
-  out.exchange_s = w.up_s + w.down_s + run.overhead_s;
+  out.exchange_s = w.up_s + w.down_s + overhead_s;
   out.overlap = run.overlap;
   out.inner_steps = run.inner_steps;
   const double more = kWantedComputing / (1 - kWantedComputing);
-  const double wanted_s = run.overlap
-                              ? std::max(kWantedComputing * out.exchange_s, more * run.overhead_s)
-                              : more * out.exchange_s;
+  const double wanted_s = (run.overlap ? kWantedComputing : more) * out.exchange_s;
   out.wanted_step_s = wanted_s / static_cast<double>(std::max<uint64_t>(1, run.inner_steps));
-  if (step_s <= 0 || plan.round_s <= 0) return out;
-  out.round_s = plan.round_s;
-  out.computing = std::min(1.0, w.compute_s / plan.round_s);
+  if (step_s <= 0) return out;
+  // The steps are given: of the plan only the transfers count.
+  const double compute_s = static_cast<double>(run.inner_steps) * step_s;
+  out.round_s = run.overlap ? std::max(compute_s, out.exchange_s) : compute_s + out.exchange_s;
+  out.computing = compute_s / *out.round_s;
   return out;
 }
 

@@ -50,7 +50,10 @@ TEST(VerdictTest, OverlapHidesTheExchange) {
   EXPECT_LT(slow->wanted_step_s, blocking->wanted_step_s / 5);
   const auto hidden = JudgeLink(config, kLink, 10 * slow->wanted_step_s);
   ASSERT_TRUE(hidden.ok());
-  EXPECT_GT(*hidden->computing, 0.95);
+  EXPECT_NEAR(*hidden->computing, 1, 1e-9);
+  const auto promised = JudgeLink(config, kLink, slow->wanted_step_s);
+  ASSERT_TRUE(promised.ok());
+  EXPECT_NEAR(*promised->computing, kWantedComputing, 1e-6);
 }
 
 TEST(VerdictTest, FewerBitsAreLessTime) {
