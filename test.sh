@@ -5,14 +5,16 @@ cd "$(dirname "${BASH_SOURCE[0]}")"
 
 usage() {
   cat <<'EOF'
-usage: ./test.sh [--all] [--lite] [--preset NAME] [-R REGEX]
+usage: ./test.sh [--all] [--lite | --gpu] [--preset NAME] [-R REGEX]
 
 Installs what is missing (./setup.sh --tests), builds and runs the tests. By default the ones with
 label `fast`.
 
   --all          also the labels `slow` and `fuzz`
   --lite         without LibTorch (preset lite)
-  --preset NAME  a preset of CMakePresets.json: release (default), dev, lite, asan, tsan, ci
+  --gpu          builds the CUDA plug-in (preset cuda: CUDA 13 toolkit, NCCL) and runs the labels
+                 `gpu` and `cuda_twin`; without a GPU only the latter, and says so
+  --preset NAME  a preset of CMakePresets.json: release (default), dev, lite, asan, tsan, ci, cuda
   -R REGEX       only tests whose name matches, whatever their label
   --help         this text
 
@@ -42,6 +44,7 @@ while (($#)); do
   case $1 in
     --all) labels='^(fast|slow|fuzz)$' ;;
     --lite) preset=lite ;;
+    --gpu) preset=cuda labels='^(gpu|cuda_twin)$' ;;
     --preset | -R)
       if (($# < 2)); then usage_error "$1 needs a value"; fi
       if [[ $1 == -R ]]; then name_filter=$2; else preset=$2; fi
@@ -55,6 +58,14 @@ done
 setup_options=(--tests)
 case $preset in
   release | dev | ci) first_own_step=4 ;;
+  cuda)
+    first_own_step=4
+    if ! command -v nvcc >/dev/null && [[ ! -x /usr/local/cuda/bin/nvcc ]]; then
+      printf 'test.sh: needs the CUDA 13 toolkit (nvcc) and NCCL\n' >&2
+      exit 1
+    fi
+    if [[ -e /proc/driver/nvidia/version ]]; then setup_options+=(--gpu); fi
+    ;;
   lite | asan | tsan) first_own_step=3; setup_options+=(--lite) ;;
   *) usage_error "unknown preset '$preset'" ;;
 esac
@@ -84,5 +95,8 @@ ctest --test-dir "$build" "${selection[@]}" -j "$jobs" --output-on-failure --no-
 
 printf '\n== summary: preset %s, %ds ==\n' "$preset" "$((SECONDS - started))"
 sed -n '/% tests passed\|No tests were found/,$p' "$result"
+if [[ $preset == cuda && ! -e /proc/driver/nvidia/version ]]; then
+  printf 'No NVIDIA driver here: label gpu was built, not run; its kernels ran as twins only.\n'
+fi
 printf 'report: %s/junit.xml   log: %s\n' "$build" "$result"
 exit "$rc"

@@ -92,12 +92,13 @@ std::vector<Method> Baselines() {
 
 std::vector<Method> Rounds() {
   const auto same = [](Method&) {};
-  const auto one_worker = [](Method& m) { m.workers = 1; };
-  // One pseudo-gradient has nothing to average: the outer step's gain, outer_lr / (1 - momentum),
-  // is 1.
-  const auto one_adamw = [](Method& m) {
-    m.workers = 1;
-    m.outer.lr = 0.4F;
+  // One pseudo-gradient has nothing to average: an outer step with a gain, lr / (1 - momentum), of
+  // about 1.
+  const auto one_worker = [](float outer_lr) {
+    return [=](Method& m) {
+      m.workers = 1;
+      m.outer.lr = outer_lr;
+    };
   };
   return {
       AdamW("diloco", same),
@@ -118,8 +119,8 @@ std::vector<Method> Rounds() {
       AdamW("sparseloco", Sparse),
       AdamW("streaming-adamw", Streaming),
       Muon("streaming-muon", Streaming),
-      AdamW("one-worker-adamw", one_adamw),
-      Muon("one-worker-muon", one_worker),
+      AdamW("one-worker-adamw", one_worker(0.4F)),
+      Muon("one-worker-muon", one_worker(0.5F)),
   };
 }
 

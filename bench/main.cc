@@ -51,6 +51,7 @@ int Main(int argc, char** argv) {
   AddJournal(app, bench);
   AddData(app, bench);
   AddPlan(app, bench);
+  AddGpu(app, bench);
   AddPcn(app, bench);
   AddWan(app, bench);
   AddWanPeer(app, bench);

@@ -69,6 +69,7 @@ void AddMemory(CLI::App& app, Bench& bench);
 void AddLearning(CLI::App& app, Bench& bench);
 void AddCore(CLI::App& app, Bench& bench);
 void AddJournal(CLI::App& app, Bench& bench);
+void AddGpu(CLI::App& app, Bench& bench);
 void AddPcn(CLI::App& app, Bench& bench);
 void AddWan(CLI::App& app, Bench& bench);
 void AddWanPeer(CLI::App& app, Bench& bench);

@@ -103,7 +103,7 @@ void CompareRules(const PcnPlan& plan, const std::string& set_name, const pcn::I
 // ---- depth ----
 
 Method MuPc(uint32_t sweeps) {
-  return {"mu_pc", {.rule = Rule::kSpc, .sweeps = sweeps, .rate = 0.5}, 0, 0.1};
+  return {"mu_pc", {.rule = Rule::kSpc, .sweeps = sweeps, .rate = 0.1}, 0, 0.1};
 }
 
 void CompareDepths(const PcnPlan& plan, const pcn::ImageSet& set, std::vector<Result>& results) {

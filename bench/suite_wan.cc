@@ -1,9 +1,11 @@
-// The data plane over emulated paths: ratios to the bound, to iperf3 and to gloo, measured in one
-// run. Needs tier tun; without it nothing is measured, and the rows say why.
+// The data plane over emulated paths: ratios to the bound, to iperf3 and to gloo, and real runs,
+// measured in one go. Needs tier tun; without it little is measured, and the rows say why.
 #include <unistd.h>
 
 #include <CLI/CLI.hpp>
 #include <algorithm>
+#include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
@@ -12,295 +14,92 @@
 
 #include "absl/strings/str_cat.h"
 #include "absl/strings/str_format.h"
-#include "absl/strings/str_split.h"
 #include "bench/suite.h"
-#include "bench/wan_lab.h"
+#include "bench/wan_experiment.h"
+#include "bench/wan_figure.h"
 #include "bench/wan_peer.h"
 #include "common/status_macros.h"
 
 namespace longhaul {
 namespace {
 
-constexpr uint64_t kMiB = 1024 * 1024;
-
-// What one lab measured, by name; and for people.
-struct Numbers {
-  std::map<std::string, double> values;
-  std::string note;
+struct Options {
+  std::string suite = "core";
+  std::string only;
+  std::string svg;
 };
-using Measure = std::function<absl::StatusOr<Numbers>(WanBenchLab&)>;
-
-// A row of the report from one lab's numbers.
-struct Row {
-  std::string name;
-  std::string value;  // key into Numbers
-  std::string unit = "ratio";
-  double target = 0;
-  Relation relation = Relation::kAtLeast;
-  ResultKind kind = ResultKind::kGoal;
-};
-
-// One path, what is measured on it, and the rows that come of it.
-struct Experiment {
-  WanPath path;
-  Measure measure;
-  std::vector<Row> rows;
-};
-
-double Least(const std::vector<double>& values) {
-  return *std::min_element(values.begin(), values.end());
-}
-
-std::string Describe(const ExchangeResult& r) {
-  const auto [least, most] = std::minmax_element(r.seconds.begin(), r.seconds.end());
-  return absl::StrFormat("%.3f to %.3f s, %s, %u stripes, credit %.1f MiB, %.2f core-s per Gbit",
-                         *least, *most, r.congestion_control, r.stripes,
-                         static_cast<double>(r.window_bytes) / kMiB, r.cpu_s_per_gbit);
-}
-
-// ---- experiments ----
-
-Experiment Bulk(const std::string& name, const WanPath& path, uint64_t mib, uint32_t rounds,
-                double goal) {
-  Experiment out{path, {}, {}};
-  out.measure = [=](WanBenchLab& lab) -> absl::StatusOr<Numbers> {
-    ASSIGN_OR_RETURN(const ExchangeResult r, lab.Exchange({mib * kMiB, rounds}));
-    const double time = Median(r.seconds);
-    Numbers n;
-    n.values["bound"] = ExchangeBoundS(path, mib * kMiB) / time;
-    n.values["core_s"] = r.cpu_s_per_gbit;
-    n.note = absl::StrFormat("median %.3f s; %s", time, Describe(r));
-    return n;
-  };
-  out.rows = {{name, "bound", "bound/time", goal},
-              {name + "_cpu", "core_s", "core-s/Gbit", 1.0, Relation::kAtMost}};
-  return out;
-}
-
-Experiment AgainstIperf(const std::string& name, const WanPath& path, uint64_t mib, double goal,
-                        double of_link) {
-  Experiment out{path, {}, {}};
-  out.measure = [=](WanBenchLab& lab) -> absl::StatusOr<Numbers> {
-    std::vector<double> ours, theirs;
-    for (int i = 0; i < 2; ++i) {
-      ASSIGN_OR_RETURN(const ExchangeResult r, lab.Exchange({mib * kMiB, 2}));
-      ours.push_back(static_cast<double>(mib * kMiB) * 8e-6 / Median(r.seconds));
-      ASSIGN_OR_RETURN(const double rate, lab.Iperf(5, 1, /*both_ways=*/true));
-      theirs.push_back(rate);
-    }
-    Numbers n;
-    n.values["iperf"] = Median(ours) / Median(theirs);
-    n.values["link"] = Median(ours) / Least(path.mbit);
-    n.note =
-        absl::StrFormat("%.0f Mbit/s each way, iperf3 --bidir %.0f", Median(ours), Median(theirs));
-    return n;
-  };
-  out.rows = {{name + "_iperf3", "iperf", "ours/iperf3", goal},
-              {name + "_link", "link", "of the link", of_link}};
-  return out;
-}
-
-Experiment AgainstGloo(const std::string& name, const WanPath& path, uint64_t mib, double bound,
-                       double goal) {
-  Experiment out{path, {}, {}};
-  out.measure = [=](WanBenchLab& lab) -> absl::StatusOr<Numbers> {
-    std::vector<double> ours, theirs;
-    for (int i = 0; i < 2; ++i) {
-      ASSIGN_OR_RETURN(const ExchangeResult r, lab.Exchange({mib * kMiB, 3}));
-      ours.push_back(Median(r.seconds));
-      const auto gloo = lab.Gloo(mib * kMiB, 2);
-      if (gloo.ok()) theirs.push_back(Median(*gloo));
-      if (!gloo.ok() && !absl::IsNotFound(gloo.status())) return gloo.status();
-    }
-    Numbers n;
-    n.values["bound"] = ExchangeBoundS(path, mib * kMiB) / Median(ours);
-    if (!theirs.empty()) n.values["gloo"] = Median(theirs) / Median(ours);
-    n.note = absl::StrFormat("ours %.3f s, gloo %.3f s", Median(ours), Median(theirs));
-    return n;
-  };
-  out.rows = {{name, "bound", "bound/time", bound}, {name + "_gloo", "gloo", "gloo/ours", goal}};
-  return out;
-}
-
-Experiment Unequal(const WanPath& path, uint64_t mib) {
-  Experiment out{path, {}, {}};
-  out.measure = [=](WanBenchLab& lab) -> absl::StatusOr<Numbers> {
-    std::vector<double> weighted, equal;
-    for (int i = 0; i < 2; ++i) {
-      ExchangeSpec spec{mib * kMiB, 2};
-      ASSIGN_OR_RETURN(const ExchangeResult e, lab.Exchange(spec));
-      spec.weighted = true;
-      ASSIGN_OR_RETURN(const ExchangeResult w, lab.Exchange(spec));
-      equal.push_back(Median(e.seconds));
-      weighted.push_back(Median(w.seconds));
-    }
-    Numbers n;
-    n.values["bound"] = ExchangeBoundS(path, mib * kMiB) / Median(weighted);
-    n.values["equal"] = Median(equal) / Median(weighted);
-    n.note = absl::StrFormat("weighted %.3f s, equal %.3f s", Median(weighted), Median(equal));
-    return n;
-  };
-  out.rows = {{"hetero", "bound", "bound/time", 0.90},
-              {"hetero_equal", "equal", "equal/weighted", 1.3}};
-  return out;
-}
-
-// After a pause, over size/rate + round trip.
-Experiment AfterIdle(const std::string& name, const WanPath& path, uint64_t bytes, double idle_s,
-                     double goal) {
-  Experiment out{path, {}, {}};
-  out.measure = [=](WanBenchLab& lab) -> absl::StatusOr<Numbers> {
-    ExchangeSpec spec{bytes, 4};
-    spec.idle_s = idle_s;
-    ASSIGN_OR_RETURN(const ExchangeResult r, lab.Exchange(spec));
-    const std::vector<double> later(r.seconds.begin() + 1, r.seconds.end());
-    Numbers n;
-    n.values["over"] = Median(later) / ExchangeBoundS(path, bytes);
-    n.note =
-        absl::StrFormat("median %.3f s after %.0f s idle; %s", Median(later), idle_s, Describe(r));
-    return n;
-  };
-  out.rows = {{name, "over", "time/bound", goal, Relation::kAtMost}};
-  return out;
-}
-
-// Credit as measured, against the best of fixed multiples of the bandwidth-delay product.
-Experiment Credit(const WanPath& path, uint64_t mib) {
-  Experiment out{path, {}, {}};
-  out.measure = [=](WanBenchLab& lab) -> absl::StatusOr<Numbers> {
-    const double product = Least(path.mbit) * 1e6 / 8 * path.round_trip_ms / 1000;
-    Numbers n;
-    double best = 1e9;
-    for (double factor : {0.6, 1.25, 2.5, 10.0}) {
-      ExchangeSpec spec{mib * kMiB, 2};
-      spec.window_bytes = static_cast<uint64_t>(factor * product);
-      ASSIGN_OR_RETURN(const ExchangeResult r, lab.Exchange(spec));
-      best = std::min(best, Median(r.seconds));
-      absl::StrAppend(&n.note, absl::StrFormat("%.2g: %.3f s, ", factor, Median(r.seconds)));
-    }
-    ASSIGN_OR_RETURN(const ExchangeResult r, lab.Exchange({mib * kMiB, 3}));
-    n.values["auto"] = Median(r.seconds) / best;
-    absl::StrAppend(&n.note, absl::StrFormat("measured: %.3f s", Median(r.seconds)));
-    return n;
-  };
-  out.rows = {{"credit_auto", "auto", "auto/best", 1.05, Relation::kAtMost}};
-  return out;
-}
-
-Experiment Stripes(const WanPath& path, uint64_t mib) {
-  Experiment out{path, {}, {}};
-  out.measure = [=](WanBenchLab& lab) -> absl::StatusOr<Numbers> {
-    Numbers n;
-    double best = 1e9;
-    for (uint32_t stripes : {1u, 2u, 4u, 8u, 16u}) {
-      ExchangeSpec spec{mib * kMiB, 2};
-      spec.stripes = stripes;
-      ASSIGN_OR_RETURN(const ExchangeResult r, lab.Exchange(spec));
-      best = std::min(best, Median(r.seconds));
-      absl::StrAppend(&n.note, absl::StrFormat("%u: %.3f s, ", stripes, Median(r.seconds)));
-    }
-    ASSIGN_OR_RETURN(const ExchangeResult r, lab.Exchange({mib * kMiB, 4}));
-    const std::vector<double> later(r.seconds.begin() + 2, r.seconds.end());
-    n.values["auto"] = best / Median(later);
-    absl::StrAppend(&n.note,
-                    absl::StrFormat("on demand: %.3f s with %u", Median(later), r.stripes));
-    return n;
-  };
-  out.rows = {{"stripe_auto", "auto", "best/auto", 0.95}};
-  return out;
-}
-
-// The emulator itself.
-Experiment Emulator() {
-  WanPath path{{1000, 1000}, 100};
-  Experiment out{path, {}, {}};
-  out.measure = [](WanBenchLab& lab) -> absl::StatusOr<Numbers> {
-    ASSIGN_OR_RETURN(const double rate, lab.Iperf(6, 1, /*both_ways=*/false));
-    Numbers n;
-    n.values["rate"] = rate;
-    n.note = "iperf3, one stream";
-    return n;
-  };
-  out.rows = {{"emulator_rate", "rate", "Mbit/s", 900}};
-  return out;
-}
 
 std::vector<Experiment> Core() {
-  const WanPath giga{{1000, 1000}, 100}, four_hundred{{400, 400}, 100};
-  WanPath giga_stock = giga, lossy = giga, very_lossy = giga;
-  giga_stock.stock = true;
-  lossy.loss_percent = 0.1;
-  very_lossy.loss_percent = 1;
-  const std::vector<double> four(4, 200);
-  WanPath idle_stock{{200, 200}, 100};
-  idle_stock.stock = true;
-  std::vector<Experiment> out;
-  out.push_back(Emulator());
-  out.push_back(Bulk("bulk_1g", giga, 128, 5, 0.95));
-  out.push_back(Bulk("bulk_400m", four_hundred, 64, 5, 0.95));
-  out.push_back(Bulk("bulk_1g_stock", giga_stock, 128, 5, 0.80));
-  out.push_back(AgainstIperf("loss_0.1", lossy, 128, 0.90, 0.70));
-  out.push_back(AgainstIperf("loss_1", very_lossy, 128, 0.85, 0));
-  out.push_back(AgainstGloo("two_1g", giga, 64, 0.95, 4));
-  out.push_back(AgainstGloo("four_100ms", {four, 100}, 32, 0.95, 1.5));
-  out.push_back(AgainstGloo("four_300ms", {four, 300}, 32, 0.85, 2.5));
-  out.push_back(AgainstGloo("four_20ms", {four, 20}, 32, 0.93, 1));
-  out.push_back(Unequal({{300, 250, 200, 150}, 100}, 32));
-  out.push_back(AfterIdle("idle_5s", {{200, 200}, 100}, 4 * kMiB, 5, 1.5));
-  out.push_back(AfterIdle("idle_5s_stock", idle_stock, 4 * kMiB, 5, 1.5));
-  out.push_back(AfterIdle("fragment_3mb", {four, 100}, 3'000'000, 0, 1.3));
-  out.push_back(Credit({four, 100}, 16));
-  out.push_back(Stripes(giga_stock, 64));
+  std::vector<Experiment> out = TransportExperiments();
+  for (Experiment& e : ProductExperiments()) out.push_back(std::move(e));
+  out.push_back(ZmqTax(1024));
+  out.push_back(ScaleSim({4, 32, 250, 900}));
   return out;
 }
 
-// Rates over round trip and loss: ours, iperf3 and gloo.
-std::vector<Experiment> Grid() {
-  std::vector<Experiment> out;
-  for (double rtt : {20.0, 100.0, 300.0}) {
+// Small and short: that everything still works.
+std::vector<Experiment> Quick() { return {QuickExchange(), QuickRun(), ZmqTax(4), ScaleSim({4})}; }
+
+// ---- rates over round trip and loss ----
+
+struct Cell {
+  std::string name;
+  std::string panel;
+  WanPath path;
+};
+
+std::vector<Cell> GridCells() {
+  std::vector<Cell> out;
+  for (bool stock : {false, true}) {
     for (double loss : {0.0, 0.01, 0.1, 1.0}) {
-      for (bool stock : {false, true}) {
-        WanPath path{{400, 400}, rtt, loss, stock};
-        const std::string name =
-            absl::StrFormat("%.0fms_%g%%_%s", rtt, loss, stock ? "stock" : "bbr");
-        out.push_back(AgainstIperf(name, path, stock && loss > 0 ? 8 : 64, 0.9, 0));
-        for (Row& row : out.back().rows) row.kind = ResultKind::kMeasure;
+      for (double rtt : {20.0, 100.0, 300.0}) {
+        const char* kernel = stock ? "stock" : "bbr";
+        out.push_back({absl::StrFormat("%.0fms_%g%%_%s", rtt, loss, kernel),
+                       absl::StrFormat("%g %% loss, %s", loss, stock ? "stock kernels" : "BBR"),
+                       {{400, 400}, rtt, loss, stock}});
       }
     }
   }
   return out;
 }
 
-// Small and short: that everything still works.
-std::vector<Experiment> Quick() {
-  std::vector<Experiment> out = {Bulk("quick", {{100, 100}, 10}, 1, 2, 0)};
-  for (Row& row : out.back().rows) row.kind = ResultKind::kMeasure;
+std::vector<Experiment> Grid() {
+  std::vector<Experiment> out;
+  for (const Cell& cell : GridCells()) out.push_back(RateRace(cell.name, cell.path));
   return out;
+}
+
+// What was measured of the grid.
+std::string GridFigure(const std::vector<Result>& results) {
+  std::vector<RatePoint> points;
+  for (const Cell& cell : GridCells()) {
+    for (const char* who : {"ours", "iperf3", "gloo"}) {
+      const std::string row = absl::StrCat(cell.name, "_", who);
+      for (const Result& r : results) {
+        if (r.name != row || !r.value || *r.value <= 0) continue;
+        points.push_back({who, cell.panel, cell.path.round_trip_ms, *r.value});
+      }
+    }
+  }
+  return RateFigure("Mbit/s each way between two hosts, 400 Mbit/s, over round trip", points);
 }
 
 // ---- running ----
 
+nlohmann::json ToJson(const absl::StatusOr<Numbers>& numbers) {
+  if (!numbers.ok()) return {{"problem", std::string(numbers.status().message())}};
+  std::map<std::string, double> values;  // JSON has no NaN
+  for (const auto& [name, value] : numbers->values) {
+    if (std::isfinite(value)) values[name] = value;
+  }
+  return {{"values", values}, {"note", numbers->note}, {"valid", numbers->valid}};
+}
+
 // In a lab of its own; numbers come back through a file, as the lab is another process.
-absl::StatusOr<Numbers> RunExperiment(const Experiment& experiment, const std::string& programs,
-                                      const std::string& folder) {
-  const std::string file = folder + "/numbers.json";
-  std::filesystem::remove(file);
+absl::StatusOr<Numbers> RunInOwnLab(const Experiment& experiment, const Place& place) {
+  const std::string file = place.work_folder + "/numbers.json";
   const auto code = wan::RunInLab([&] {
-    auto lab = WanBenchLab::Create(experiment.path, programs, folder);
-    nlohmann::json out;
-    absl::StatusOr<Numbers> numbers =
-        lab.ok() ? experiment.measure(**lab) : absl::StatusOr<Numbers>(lab.status());
-    if (numbers.ok()) {
-      const double late_ms =
-          std::chrono::duration<double, std::milli>((*lab)->report().worst_late).count();
-      out["values"] = numbers->values;
-      out["note"] =
-          absl::StrCat(numbers->note, absl::StrFormat("; worst lateness %.1f ms", late_ms));
-      out["valid"] = (*lab)->report().valid();
-    } else {
-      out["problem"] = std::string(numbers.status().message());
-    }
-    std::ofstream(file) << out.dump();
+    std::ofstream(file) << ToJson(experiment.measure(place)).dump();
     return 0;
   });
   RETURN_IF_ERROR(code.status());
@@ -308,12 +107,30 @@ absl::StatusOr<Numbers> RunExperiment(const Experiment& experiment, const std::s
   const auto json = nlohmann::json::parse(in, nullptr, /*allow_exceptions=*/false);
   if (!json.is_object()) return absl::InternalError("the lab ended without numbers");
   if (json.contains("problem")) return absl::InternalError(json["problem"].get<std::string>());
-  Numbers out{json["values"].get<std::map<std::string, double>>(), json["note"]};
-  if (!json["valid"]) {
+  return Numbers{json["values"].get<std::map<std::string, double>>(), json["note"], json["valid"]};
+}
+
+absl::StatusOr<Numbers> RunExperiment(const Experiment& experiment, const Place& place) {
+  ASSIGN_OR_RETURN(Numbers out,
+                   experiment.in_lab ? RunInOwnLab(experiment, place) : experiment.measure(place));
+  if (!out.valid) {
     out.values.clear();
     out.note += ": INVALID, this machine was too busy";
   }
   return out;
+}
+
+Result ResultOf(const Row& row, const absl::StatusOr<Numbers>& numbers) {
+  Result result{"wan", row.name, std::nullopt, row.unit, row.target, row.relation, row.kind, ""};
+  result.note = numbers.ok() ? numbers->note : std::string(numbers.status().message());
+  if (numbers.ok()) {
+    const auto it = numbers->values.find(row.value);
+    if (it != numbers->values.end()) result.value = it->second;
+  }
+  std::fprintf(stderr, "%-20s %s  %s\n", row.name.c_str(),
+               result.value ? absl::StrFormat("%.3f", *result.value).c_str() : "-",
+               result.note.c_str());
+  return result;
 }
 
 // Whether any row's name begins with `prefix`.
@@ -322,34 +139,21 @@ bool Wanted(const Experiment& experiment, const std::string& prefix) {
                      [&](const Row& row) { return row.name.rfind(prefix, 0) == 0; });
 }
 
-std::vector<Result> RunWan(const Bench& bench, const std::string& suite, const std::string& only) {
+std::vector<Result> RunWan(const Bench& bench, const Options& options) {
   std::string folder = std::filesystem::temp_directory_path().string() + "/longhaul-bench-XXXXXX";
   if (!::mkdtemp(folder.data())) return {};
-  const auto experiments = bench.quick ? Quick() : suite == "grid" ? Grid() : Core();
+  const auto experiments = bench.quick ? Quick() : options.suite == "grid" ? Grid() : Core();
   std::vector<Result> results;
   for (const Experiment& experiment : experiments) {
-    if (!Wanted(experiment, only)) continue;
+    if (!Wanted(experiment, options.only)) continue;
     // A folder of its own: names of files and of gloo's meeting place come again in every lab.
-    const std::string own = absl::StrCat(folder, "/", results.size());
-    std::filesystem::create_directories(own);
-    const auto numbers = RunExperiment(experiment, bench.program_folder, own);
-    for (const Row& row : experiment.rows) {
-      Result result{"wan",      row.name,     std::nullopt, row.unit,
-                    row.target, row.relation, row.kind,     ""};
-      if (numbers.ok()) {
-        const auto it = numbers->values.find(row.value);
-        if (it != numbers->values.end()) result.value = it->second;
-        result.note = numbers->note;
-      } else {
-        result.note = std::string(numbers.status().message());
-      }
-      std::fprintf(stderr, "%-20s %s  %s\n", row.name.c_str(),
-                   result.value ? absl::StrFormat("%.3f", *result.value).c_str() : "-",
-                   result.note.c_str());
-      results.push_back(std::move(result));
-    }
+    const Place place{bench.program_folder, absl::StrCat(folder, "/", results.size())};
+    std::filesystem::create_directories(place.work_folder);
+    const auto numbers = RunExperiment(experiment, place);
+    for (const Row& row : experiment.rows) results.push_back(ResultOf(row, numbers));
   }
   std::filesystem::remove_all(folder);
+  if (!options.svg.empty()) std::ofstream(options.svg) << GridFigure(results);
   return results;
 }
 
@@ -363,6 +167,7 @@ int WanPeer(const WanPeerOptions& options) {
                                        {"stripes", r.stripes},
                                        {"window_bytes", r.window_bytes},
                                        {"loss", r.loss},
+                                       {"heartbeat_ms", r.heartbeat_ms},
                                        {"congestion_control", r.congestion_control}}
                             .dump()
                             .c_str());
@@ -375,15 +180,37 @@ int WanPeer(const WanPeerOptions& options) {
 
 }  // namespace
 
+void AddLateness(const wan::EmulatorReport& report, Numbers* numbers) {
+  const auto ms = [](Duration d) { return std::chrono::duration<double, std::milli>(d).count(); };
+  absl::StrAppend(&numbers->note,
+                  absl::StrFormat("; emulator late by %.2f ms in the median, %.1f ms at worst",
+                                  ms(report.median_late), ms(report.worst_late)));
+  numbers->valid = numbers->valid && report.valid();
+}
+
+Experiment OnPath(const WanPath& path, std::function<absl::StatusOr<Numbers>(WanBenchLab&)> measure,
+                  std::vector<Row> rows) {
+  Experiment out;
+  out.measure = [=](const Place& place) -> absl::StatusOr<Numbers> {
+    ASSIGN_OR_RETURN(const auto lab,
+                     WanBenchLab::Create(path, place.program_folder, place.work_folder));
+    ASSIGN_OR_RETURN(Numbers numbers, measure(*lab));
+    AddLateness(lab->report(), &numbers);
+    return numbers;
+  };
+  out.rows = std::move(rows);
+  return out;
+}
+
 void AddWan(CLI::App& app, Bench& bench) {
-  auto suite = std::make_shared<std::string>("core");
+  auto options = std::make_shared<Options>();
   auto* wan = AddSuite(app, bench, "wan", "The data plane over emulated paths, raced");
-  wan->add_option("--suite", *suite, "core or grid (rates over round trip and loss)")
+  wan->add_option("--suite", options->suite, "core or grid (rates over round trip and loss)")
       ->check(CLI::IsMember({"core", "grid"}))
       ->capture_default_str();
-  auto only = std::make_shared<std::string>();
-  wan->add_option("--only", *only, "experiments with a row that begins like this");
-  wan->callback([=, &bench] { bench.run = [=, &bench] { return RunWan(bench, *suite, *only); }; });
+  wan->add_option("--only", options->only, "experiments with a row that begins like this");
+  wan->add_option("--svg", options->svg, "draw the rates of --suite grid into this file");
+  wan->callback([=, &bench] { bench.run = [=, &bench] { return RunWan(bench, *options); }; });
 }
 
 void AddWanPeer(CLI::App& app, Bench& bench) {
@@ -398,6 +225,7 @@ void AddWanPeer(CLI::App& app, Bench& bench) {
   peer->add_option("--chunk", options->chunk_bytes);
   peer->add_option("--window", options->window_bytes);
   peer->add_option("--stripes", options->stripes);
+  peer->add_flag("--heartbeats", options->heartbeats);
   peer->callback([options, &bench] { bench.program = [options] { return WanPeer(*options); }; });
 }
 

@@ -149,6 +149,7 @@ absl::StatusOr<ExchangeResult> WanBenchLab::Exchange(const ExchangeSpec& spec) {
     // Two milliseconds of the slowest link, as DESIGN section 7 bounds it.
     const double chunk = std::clamp(Least(path_.mbit) * 1e6 / 8 * 0.002, 65'536.0, 1048'576.0);
     add("--chunk", std::to_string(static_cast<uint64_t>(chunk) / 4096 * 4096));
+    if (spec.heartbeats) words.push_back("--heartbeats");
     if (spec.weighted) {
       add("--weights", absl::StrJoin(ExchangeWeights(path_, spec.bytes), ","));
     }
@@ -161,6 +162,9 @@ absl::StatusOr<ExchangeResult> WanBenchLab::Exchange(const ExchangeSpec& spec) {
     for (const json& round : JsonLines(ReadFile(OutputOf(host)))) {
       if (!round.value("correct", false)) return absl::InternalError("a sum is wrong");
       cpu_s += round.value("cpu_seconds", 0.0);
+      for (double ms : round.value("heartbeat_ms", std::vector<double>())) {
+        out.heartbeat_ms.push_back(ms);
+      }
       if (host > 0) continue;
       out.seconds.push_back(round.value("seconds", 0.0));
       out.stripes = round.value("stripes", 0u);

@@ -32,6 +32,7 @@ struct ExchangeSpec {
   bool weighted = false;      // slices by rate; otherwise equal
   uint64_t window_bytes = 0;  // 0: as measured
   uint32_t stripes = 0;       // 0: on demand
+  bool heartbeats = false;    // measure small messages meanwhile
 };
 
 // Least time of a direct, sharded all-reduce with the best slices, at TCP's 1448 of 1500 bytes:
@@ -46,6 +47,7 @@ struct ExchangeResult {
   uint32_t stripes = 0;
   uint64_t window_bytes = 0;
   std::string congestion_control;
+  std::vector<double> heartbeat_ms;  // there and back, of all hosts
 };
 
 // Inside RunInLab only.

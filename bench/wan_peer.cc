@@ -3,12 +3,14 @@
 #include <sys/resource.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cmath>
 #include <cstring>
 #include <deque>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
@@ -29,10 +31,11 @@ constexpr uint16_t kPort = 5700;  // of a network of our own
 constexpr Duration kTick = Milliseconds(2);
 constexpr uint64_t kLeastWindow = 512 * 1024;
 constexpr Duration kLookEvery = Milliseconds(50);
+constexpr Duration kHeartbeatEvery = Milliseconds(20);
 constexpr Duration kGiveUp = Seconds(120);       // without progress
 constexpr Duration kLinger = Milliseconds(500);  // for the last results of others
 
-enum class Kind : uint32_t { kHello = 0, kPut = 1, kResult = 2 };
+enum class Kind : uint32_t { kHello = 0, kPut = 1, kResult = 2, kHeartbeat = 3 };
 
 struct Header {
   Kind kind = Kind::kHello;
@@ -66,6 +69,65 @@ double CpuSeconds() {
 // Small whole numbers: sums are exact in float32, in any order.
 float Value(uint32_t rank, size_t i) { return static_cast<float>(1 + rank + (i & 7)); }
 
+// Asks another peer every now and then whether it is there, on a connection of its own, as a worker
+// has one for control. Times are taken on the socket thread.
+class Heartbeats {
+ public:
+  absl::Status Start(const std::string& address, const WorkerKey& server,
+                     const CurveKeyPair& keys) {
+    ClientOptions options;
+    options.address = address;
+    options.server_key = server;
+    options.keys = keys;
+    options.reconnect_most = Milliseconds(500);
+    options.on_event = [](const ConnectionEvent&) {};
+    options.on_message = [this](std::vector<Frame>&& frames) { Take(frames); };
+    ASSIGN_OR_RETURN(client_, DealerClient::Start(std::move(options)));
+    return absl::OkStatus();
+  }
+
+  void Beat(uint32_t round, uint32_t rank) {
+    const auto now = Clock::now();
+    if (!client_ || now < next_) return;
+    next_ = now + kHeartbeatEvery;
+    std::vector<Frame> frames;
+    frames.push_back(ToFrame({Kind::kHeartbeat, round, rank, next_number_}));
+    {
+      std::lock_guard lock(mutex_);
+      sent_[next_number_++] = now;
+    }
+    if (client_->Send(std::move(frames))) return;
+    std::lock_guard lock(mutex_);
+    sent_.erase(next_number_ - 1);
+  }
+
+  // Of those answered since the last call.
+  std::vector<double> TakeTimes() {
+    std::lock_guard lock(mutex_);
+    return std::exchange(times_ms_, {});
+  }
+
+ private:
+  void Take(const std::vector<Frame>& frames) {
+    Header header;
+    if (frames[0].size() != sizeof header) return;
+    std::memcpy(&header, frames[0].bytes().data(), sizeof header);
+    std::lock_guard lock(mutex_);
+    const auto it = sent_.find(header.chunk);
+    if (it == sent_.end()) return;
+    times_ms_.push_back(
+        std::chrono::duration<double, std::milli>(Clock::now() - it->second).count());
+    sent_.erase(it);
+  }
+
+  std::mutex mutex_;
+  std::map<uint32_t, Clock::time_point> sent_;
+  std::vector<double> times_ms_;
+  Clock::time_point next_;
+  uint32_t next_number_ = 1;
+  std::unique_ptr<DealerClient> client_;  // last: stops first
+};
+
 class Peer {
  public:
   explicit Peer(const WanPeerOptions& options)
@@ -92,6 +154,7 @@ class Peer {
     server.max_queued_messages_per_route = 4;
     server.high_water_messages = 4;
     server.on_message = [this](Inbound&& in) {
+      if (IsHeartbeat(in)) return Answer(std::move(in));
       events_.Push({true, 0, std::move(in.route), std::move(in.frames)});
     };
     server.on_room = [this](const std::string&) { events_.TryPush({}); };
@@ -99,10 +162,14 @@ class Peer {
       table_.Add(KeysOf(rank).public_key, Role::kWorker);
     }
     ASSIGN_OR_RETURN(server_, RouterServer::Start(std::move(server)));
+    answering_ = server_.get();
     for (uint32_t rank = 0; rank < peers_; ++rank) {
       if (rank != o_.rank) RETURN_IF_ERROR(Connect(rank));
     }
-    return absl::OkStatus();
+    const uint32_t next = (o_.rank + 1) % peers_;
+    if (!o_.heartbeats) return absl::OkStatus();
+    return heartbeats_.Start(absl::StrCat(o_.hosts[next], ":", kPort), KeysOf(next).public_key,
+                             KeysOf(o_.rank));
   }
 
   // Round 0 moves one chunk per slice: connections open.
@@ -112,6 +179,7 @@ class Peer {
     const auto begin = Clock::now();
     const double cpu = CpuSeconds();
     progress_ = begin;
+    heartbeats_.TakeTimes();  // of the pause before
     for (Event& event : std::exchange(early_, {})) Handle(std::move(event));
     while (!Done()) {
       Pump();
@@ -129,6 +197,7 @@ class Peer {
     out.seconds = std::chrono::duration<double>(Clock::now() - begin).count();
     out.cpu_seconds = CpuSeconds() - cpu;
     out.correct = round == 0 || Correct();
+    out.heartbeat_ms = heartbeats_.TakeTimes();
     Describe(&out);
     return out;
   }
@@ -274,8 +343,20 @@ class Peer {
     return frames;
   }
 
+  static bool IsHeartbeat(const Inbound& in) {
+    Header header;
+    if (in.frames.size() != 1 || in.frames[0].size() != sizeof header) return false;
+    std::memcpy(&header, in.frames[0].bytes().data(), sizeof header);
+    return header.kind == Kind::kHeartbeat;
+  }
+  // At once, whatever else is going on. On the socket thread.
+  void Answer(Inbound&& in) {
+    if (RouterServer* server = answering_) server->Send(in.route, std::move(in.frames));
+  }
+
   void Pump() {
     LookAtLinks();
+    heartbeats_.Beat(round_, o_.rank);
     for (uint32_t rank = 0; rank < peers_; ++rank) SendResults(rank);
     const std::vector<uint64_t> credit = Credit();
     bool sent = true;
@@ -382,6 +463,8 @@ class Peer {
   LinkEstimate estimate_{{.least_window_bytes = std::max(kLeastWindow, 4 * o_.chunk_bytes)}};
   Clock::time_point progress_;
   Clock::time_point next_look_;
+  Heartbeats heartbeats_;
+  std::atomic<RouterServer*> answering_{nullptr};
   std::unique_ptr<RouterServer> server_;  // last: stops first
 };
 

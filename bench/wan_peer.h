@@ -22,6 +22,7 @@ struct WanPeerOptions {
   uint64_t chunk_bytes = 256 * 1024;
   uint64_t window_bytes = 0;  // of credit; 0: as measured
   uint32_t stripes = 0;       // per peer; 0: on demand
+  bool heartbeats = false;    // small messages to the next peer on a connection of their own
 };
 
 struct WanPeerRound {
@@ -32,6 +33,7 @@ struct WanPeerRound {
   uint64_t window_bytes = 0;
   double loss = 0;  // retransmitted share
   std::string congestion_control;
+  std::vector<double> heartbeat_ms;  // there and back
 };
 
 // Blocks until the rounds are over; `report` gets each one.

@@ -14,12 +14,11 @@
 #include "cli/commands.h"
 #include "cli/config.h"
 #include "cli/exit_codes.h"
+#include "cli/plan_run.h"
 #include "cli/run_inputs.h"
 #include "cli/small_file.h"
 #include "common/status_macros.h"
-#include "compression/codec.h"
 #include "coordinator/human.h"
-#include "proto/chunk.h"
 
 namespace longhaul {
 namespace {
@@ -33,59 +32,16 @@ struct Arguments {
   bool recommend = false;
 };
 
-// A whole contribution in this codec. One that keeps to a budget of bits takes about that.
-absl::StatusOr<double> CodedBytes(const std::string& codec_name, double bits, uint64_t parameters) {
-  const auto spec = CodecSpecByName(codec_name, bits);
-  if (!spec) return absl::InvalidArgumentError("no codec " + codec_name);
-  const std::unique_ptr<const Codec> codec = MakeCodec(*spec);
-  if (!codec) return absl::InvalidArgumentError("no codec " + codec_name + " of these bits");
-  if (!codec->fixed_size()) return bits / 8 * static_cast<double>(parameters);
-  double bytes = 0;
-  for (uint64_t at = 0; at < parameters; at += kChunkElements) {
-    bytes += static_cast<double>(codec->EncodedBytes(std::min(kChunkElements, parameters - at)));
-  }
-  return bytes;
-}
-
-MemoryModel MemoryOf(const RunConfig& config, const LlamaShape& s) {
-  MemoryModel m;
-  m.parameters = ParameterCount(s);
-  const uint64_t h = s.hidden_size, kv = s.key_value_size(), wide = s.intermediate_size;
-  m.matrix_parameters = s.num_hidden_layers * (2 * h * h + 2 * h * kv + 3 * h * wide);
-  m.hidden_size = h;
-  m.intermediate_size = wide;
-  m.layers = s.num_hidden_layers;
-  m.heads = s.num_attention_heads;
-  m.key_value_size = kv;
-  m.vocab_size = s.vocab_size;
-  m.sequence_length = config.data.sequence_length;
-  m.optimizer = config.train.optimizer == "muon"    ? InnerOptimizerKind::kMuon
-                : config.train.optimizer == "adamw" ? InnerOptimizerKind::kAdamW
-                                                    : InnerOptimizerKind::kSgd;
-  return m;
-}
-
 absl::StatusOr<FleetRun> RunOf(const RunConfig& config, const FleetFile& fleet) {
-  const LlamaShape shape = ShapeOf(config);
-  FleetRun run;
-  run.memory = MemoryOf(config, shape);
-  ASSIGN_OR_RETURN(run.up_bytes,
-                   CodedBytes(config.sync.codec, config.sync.bits, run.memory.parameters));
-  ASSIGN_OR_RETURN(run.down_bytes, CodedBytes(config.sync.codec_down, config.sync.bits_down,
-                                              run.memory.parameters));
-  run.memory.coded_bytes = static_cast<uint64_t>(std::max(run.up_bytes, run.down_bytes));
-  run.batch_sequences =
-      uint64_t{config.train.per_device_train_batch_size} * config.train.gradient_accumulation_steps;
-  run.inner_steps = StepsPerRound(config);
+  ASSIGN_OR_RETURN(FleetRun run, FleetRunOf(config));
   run.max_steps = static_cast<uint64_t>(fleet.max_steps_factor * StepsPerRound(config));
-  run.overlap = fleet.overlap >= 0 ? fleet.overlap == 1 : config.sync.overlap_steps > 0;
+  if (fleet.overlap >= 0) run.overlap = fleet.overlap == 1;
   run.hub_up_bytes_per_s = fleet.hub_up_bytes_per_s;
   run.hub_down_bytes_per_s = fleet.hub_down_bytes_per_s;
-  run.fragments.fragments = fleet.fragments > 0 ? fleet.fragments : config.sync.fragments;
+  if (fleet.fragments > 0) run.fragments.fragments = fleet.fragments;
   run.fragments.coverage = fleet.coverage;
   run.overhead_s = fleet.overhead_s;
   run.history = fleet.history;
-  run.least_quorum = config.round.quorum;
   return run;
 }
 

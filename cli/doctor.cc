@@ -29,7 +29,9 @@ constexpr uint64_t kMemoryWarnBytes = 2 * kGb;
 constexpr uint64_t kDiskFailBytes = kGb / 2;
 constexpr uint64_t kDiskWarnBytes = 5 * kGb;
 constexpr rlim_t kDescriptorsWanted = 1024;
-constexpr int kOldestDriver = 580;              // CUDA 13
+constexpr int kOldestDriver = 580;  // CUDA 13
+constexpr int kCudaVersion = 13000;
+constexpr int kOldestCapability = 75;           // 7.5
 constexpr time_t kEarliestNow = 1'767'225'600;  // 2026-01-01: an earlier clock is not set
 constexpr size_t kKernelFileBytes = 256 * 1024;
 constexpr const char* kCoordinatorCheck = "coordinator";
@@ -159,26 +161,83 @@ CheckResult CheckDescriptors() {
               std::to_string(kDescriptorsWanted)};
 }
 
-CheckResult CheckGpu(const std::string& proc) {
-  const auto text = ReadSmallFile(proc + "/driver/nvidia/version", kKernelFileBytes);
-  if (!text.ok()) return {CheckLevel::kOk, "GPU", "no NVIDIA driver: training uses the CPU", ""};
-  // "NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.65.06  ...": the first word with a dot
-  // that starts with a digit.
-  const std::string line = FirstLine(*text);
+namespace {
+
+// "580.65.06" of the kernel's "NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.65.06  ...": the
+// first word with a dot that starts with a digit. `major`: 0 when there is none.
+std::string DriverVersion(const std::string& line, int& major) {
   for (size_t at = 0; at < line.size();) {
     const size_t end = std::min(line.find(' ', at), line.size());
     const std::string word = line.substr(at, end - at);
-    int major = 0;
     const auto result = std::from_chars(word.data(), word.data() + word.size(), major);
-    if (result.ec == std::errc() && *result.ptr == '.') {
-      if (major >= kOldestDriver) return {CheckLevel::kOk, "GPU", "NVIDIA driver " + word, ""};
-      return {CheckLevel::kWarn, "GPU", "NVIDIA driver " + word,
-              "the GPU needs driver " + std::to_string(kOldestDriver) +
-                  " or newer (CUDA 13); until then the CPU is used"};
+    if (result.ec == std::errc() && result.ptr != word.data() + word.size() && *result.ptr == '.') {
+      return word;
     }
     at = end + 1;
   }
-  return {CheckLevel::kWarn, "GPU", "NVIDIA driver of unknown version: " + line, ""};
+  major = 0;
+  return "";
+}
+
+std::string Dotted(int major, int minor) {
+  return std::to_string(major) + "." + std::to_string(minor);
+}
+
+// Of the GPUs themselves, below a driver that is good enough.
+CheckResult JudgeGpus(const std::string& driver, const GpuFacts& facts) {
+  if (!facts.problem.empty()) {
+    return {CheckLevel::kWarn, "GPU", driver + ", but CUDA does not start: " + facts.problem,
+            "in a container it must be given the GPU; until then the CPU is used"};
+  }
+  if (facts.gpus.empty()) {
+    return {CheckLevel::kWarn, "GPU", driver + ", and no GPU",
+            "does nvidia-smi show one? until then the CPU is used"};
+  }
+  std::string detail = driver;
+  bool old = false;
+  for (const GpuFacts::Gpu& gpu : facts.gpus) {
+    detail += "; " + gpu.name + " (compute capability " + Dotted(gpu.major, gpu.minor) + ", " +
+              HumanBytes(gpu.memory_bytes) + ")";
+    old = old || gpu.major * 10 + gpu.minor < kOldestCapability;
+  }
+  detail += facts.nccl.empty() ? "; no NCCL found" : "; NCCL " + facts.nccl;
+  if (old) {
+    return {CheckLevel::kWarn, "GPU", detail,
+            "CUDA 13 needs compute capability " +
+                Dotted(kOldestCapability / 10, kOldestCapability % 10) +
+                " (Turing, 2018) or newer; an older GPU is not used"};
+  }
+  if (facts.nccl.empty() && facts.gpus.size() > 1) {
+    return {CheckLevel::kWarn, "GPU", detail,
+            "./setup.sh --gpu installs NCCL, which joins several GPUs to one worker"};
+  }
+  return {CheckLevel::kOk, "GPU", detail, ""};
+}
+
+}  // namespace
+
+CheckResult CheckGpu(const std::string& proc, const GpuFacts& facts) {
+  const auto text = ReadSmallFile(proc + "/driver/nvidia/version", kKernelFileBytes);
+  if (!text.ok() && !facts.driver) {
+    return {CheckLevel::kOk, "GPU", "no NVIDIA driver: training uses the CPU", ""};
+  }
+  const std::string line = text.ok() ? FirstLine(*text) : "";
+  int major = 0;
+  const std::string version = DriverVersion(line, major);
+  if (version.empty() && facts.cuda_version < kCudaVersion) {
+    return {CheckLevel::kWarn, "GPU", "NVIDIA driver of unknown version: " + line, ""};
+  }
+  const std::string driver = "NVIDIA driver " + (version.empty() ? "for CUDA 13" : version);
+  if (!version.empty() && major < kOldestDriver) {
+    return {CheckLevel::kWarn, "GPU", driver,
+            "the GPU needs driver " + std::to_string(kOldestDriver) +
+                " or newer (CUDA 13); until then the CPU is used"};
+  }
+  if (!facts.driver) {
+    return {CheckLevel::kWarn, "GPU", driver + ", but no libcuda.so.1",
+            "install the driver's user-space library (libcuda1 on Debian)"};
+  }
+  return JudgeGpus(driver, facts);
 }
 
 CheckResult CheckClock() {
@@ -214,7 +273,7 @@ CheckResult CheckTcp(const std::string& proc) {
           "net.ipv4.tcp_congestion_control=bbr net.ipv4.tcp_slow_start_after_idle=0"};
 }
 
-CheckResult CheckCoordinator(const DoctorOptions& options) {
+CheckResult CheckCoordinator(const DoctorOptions& options, LinkFacts* facts) {
   const HostPort& target = *options.coordinator;
   const std::string address = target.host + ":" + std::to_string(target.port);
   const absl::StatusOr<std::string> peer = TryConnect(target, options.connect_timeout);
@@ -240,7 +299,18 @@ CheckResult CheckCoordinator(const DoctorOptions& options) {
     detail += text;
   }
   if (!link->congestion_control.empty()) detail += ", " + link->congestion_control;
+  *facts = *link;
   return {CheckLevel::kOk, kCoordinatorCheck, detail, ""};
+}
+
+CheckResult CheckLink(const LinkFacts& facts) {
+  if (facts.up_bytes_per_s <= 0 || facts.down_bytes_per_s <= 0) {
+    return {CheckLevel::kWarn, "link", "not measured: " + facts.problem, ""};
+  }
+  char text[128];
+  std::snprintf(text, sizeof text, "%.4g Mbit/s up, %.4g Mbit/s down", facts.up_bytes_per_s * 8e-6,
+                facts.down_bytes_per_s * 8e-6);
+  return {CheckLevel::kOk, "link", text, ""};
 }
 
 std::vector<CheckResult> RunDoctor(const DoctorOptions& options) {
@@ -250,10 +320,16 @@ std::vector<CheckResult> RunDoctor(const DoctorOptions& options) {
                                   CheckMemory(options.proc, options.cgroup),
                                   CheckDisk(options.run_folder),
                                   CheckDescriptors(),
-                                  CheckGpu(options.proc),
+                                  CheckGpu(options.proc, options.probe_gpu()),
                                   CheckTcp(options.proc),
                                   CheckClock()};
-  if (options.coordinator) out.push_back(CheckCoordinator(options));
+  if (options.coordinator) {
+    LinkFacts link;
+    out.push_back(CheckCoordinator(options, &link));
+    const bool connected = out.back().level != CheckLevel::kFail;
+    if (connected && options.handshake) out.push_back(CheckLink(link));
+    if (connected && options.verdict) out.push_back(options.verdict(link));
+  }
   return out;
 }
 

@@ -10,6 +10,7 @@
 #include "absl/status/statusor.h"
 #include "cli/config.h"
 #include "cli/exit_codes.h"
+#include "cli/gpu_probe.h"
 #include "common/time.h"
 
 namespace longhaul {
@@ -23,10 +24,14 @@ struct CheckResult {
   std::string next;    // what to do; "" when nothing
 };
 
-// What a handshake with the coordinator shows of the way to it.
+// What a visit to the coordinator shows of the way to it.
 struct LinkFacts {
   double round_trip_ms = 0;        // 0: not known
   std::string congestion_control;  // in force on our side; "" = not known
+  double up_bytes_per_s = 0;       // payload, measured; 0: not known
+  double down_bytes_per_s = 0;
+  std::string problem;  // why the rates are not known
+  std::string note;     // the run's settings (EncodeRunConfig), if the coordinator gave them
 };
 
 struct DoctorOptions {
@@ -39,8 +44,11 @@ struct DoctorOptions {
   std::optional<HostPort> coordinator;  // from an invitation
   // Called when the coordinator's port answers: a handshake, or nothing.
   std::function<absl::StatusOr<LinkFacts>(const HostPort& coordinator)> handshake;
+  // Called with what the handshake found: what that means for a run.
+  std::function<CheckResult(const LinkFacts&)> verdict;
   std::string proc = "/proc";  // where the kernel's files are
   std::string cgroup = "/sys/fs/cgroup";
+  std::function<GpuFacts()> probe_gpu = [] { return ProbeGpu(); };
 };
 
 // Runs every check, one after the other; takes seconds at most, unless a name server is slow.
@@ -60,11 +68,14 @@ CheckResult CheckThreads();
 CheckResult CheckMemory(const std::string& proc, const std::string& cgroup);
 CheckResult CheckDisk(const std::string& run_folder);
 CheckResult CheckDescriptors();
-CheckResult CheckGpu(const std::string& proc);
+// Driver, compute capability, memory and NCCL, as far as the driver says them.
+CheckResult CheckGpu(const std::string& proc, const GpuFacts& facts);
 CheckResult CheckClock();
 // Congestion control and what an idle connection forgets: they decide the rate of long paths.
 CheckResult CheckTcp(const std::string& proc);
-// Resolves, connects, then the handshake when there is one.
-CheckResult CheckCoordinator(const DoctorOptions& options);
+// Resolves, connects, then the handshake when there is one; what it found goes to `facts`.
+CheckResult CheckCoordinator(const DoctorOptions& options, LinkFacts* facts);
+// Rates both ways.
+CheckResult CheckLink(const LinkFacts& facts);
 
 }  // namespace longhaul

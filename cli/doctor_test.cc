@@ -56,6 +56,7 @@ class DoctorTest : public ::testing::Test {
     options_.proc = folder_;
     options_.cgroup = folder_;
     options_.connect_timeout = Seconds(2);
+    options_.probe_gpu = [] { return GpuFacts(); };
   }
   void TearDown() override { std::filesystem::remove_all(folder_); }
   void Write(const std::string& name, const std::string& text) {
@@ -89,8 +90,34 @@ TEST_F(DoctorTest, TcpWithoutBbrIsAWarningWithACommand) {
 TEST_F(DoctorTest, LinkFactsAreShown) {
   const Port port(/*listens=*/true);
   options_.coordinator = port.At("127.0.0.1");
-  options_.handshake = [](const HostPort&) { return LinkFacts{101.5, "bbr"}; };
-  EXPECT_THAT(CheckCoordinator(options_).detail, HasSubstr("round trip 101.5 ms, bbr"));
+  options_.handshake = [](const HostPort&) {
+    return LinkFacts{101.5, "bbr", 12.5e6, 125e6, "", "settings"};
+  };
+  LinkFacts facts;
+  EXPECT_THAT(CheckCoordinator(options_, &facts).detail, HasSubstr("round trip 101.5 ms, bbr"));
+  EXPECT_EQ(facts.note, "settings");
+  EXPECT_EQ(CheckLink(facts).detail, "100 Mbit/s up, 1000 Mbit/s down");
+  EXPECT_EQ(CheckLink(facts).level, CheckLevel::kOk);
+  facts.up_bytes_per_s = 0;
+  facts.problem = "nothing came through";
+  EXPECT_EQ(CheckLink(facts).level, CheckLevel::kWarn);
+  EXPECT_THAT(CheckLink(facts).detail, HasSubstr("nothing came through"));
+}
+
+TEST_F(DoctorTest, VerdictIsAskedOnlyAboutAWayThatWorks) {
+  WriteWorker("echo fine");
+  const Port open(true), closed(false);
+  options_.coordinator = open.At("127.0.0.1");
+  options_.handshake = [](const HostPort&) { return LinkFacts{10, "bbr", 1e6, 1e6, "", ""}; };
+  options_.verdict = [](const LinkFacts& link) {
+    return CheckResult{CheckLevel::kFail, "computing", std::to_string(link.round_trip_ms), "leave"};
+  };
+  const auto results = RunDoctor(options_);
+  EXPECT_EQ(results.back().name, "computing");
+  EXPECT_EQ(results[results.size() - 2].name, "link");
+  EXPECT_EQ(DoctorExitCode(results), kExitFailure);
+  options_.coordinator = closed.At("127.0.0.1");
+  EXPECT_EQ(RunDoctor(options_).back().name, "coordinator");
 }
 
 TEST_F(DoctorTest, WorkerProgram) {
@@ -127,15 +154,46 @@ TEST_F(DoctorTest, Memory) {
   EXPECT_EQ(Memory().level, CheckLevel::kOk);
 }
 
-TEST_F(DoctorTest, Gpu) {
-  EXPECT_EQ(CheckGpu(folder_).level, CheckLevel::kOk);
+GpuFacts OneGpu(int major, int minor) {
+  GpuFacts facts{.driver = true, .cuda_version = 13000, .nccl = "2.28.9"};
+  facts.gpus.push_back({"Test GPU", major, minor, 24'000'000'000});
+  return facts;
+}
+
+TEST_F(DoctorTest, GpuDriver) {
+  EXPECT_EQ(CheckGpu(folder_, {}).level, CheckLevel::kOk);
+  EXPECT_THAT(CheckGpu(folder_, {}).detail, HasSubstr("no NVIDIA driver"));
+  Write("driver/nvidia/version", "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.1  Sun\n");
+  EXPECT_THAT(CheckGpu(folder_, OneGpu(9, 0)).next, HasSubstr("driver 580 or newer"));
+  Write("driver/nvidia/version", "");
+  EXPECT_EQ(CheckGpu(folder_, {}).level, CheckLevel::kWarn);
   Write("driver/nvidia/version",
         "NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.65.06  Sun Jul 27\nGCC: 12.2\n");
-  EXPECT_EQ(CheckGpu(folder_).detail, "NVIDIA driver 580.65.06");
-  Write("driver/nvidia/version", "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.1  Sun\n");
-  EXPECT_EQ(CheckGpu(folder_).level, CheckLevel::kWarn);
-  Write("driver/nvidia/version", "");
-  EXPECT_EQ(CheckGpu(folder_).level, CheckLevel::kWarn);
+  EXPECT_THAT(CheckGpu(folder_, {}).detail, HasSubstr("580.65.06, but no libcuda.so.1"));
+}
+
+TEST_F(DoctorTest, Gpus) {
+  Write("driver/nvidia/version",
+        "NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.65.06  Sun Jul 27\nGCC: 12.2\n");
+  EXPECT_EQ(CheckGpu(folder_, OneGpu(9, 0)).level, CheckLevel::kOk);
+  EXPECT_EQ(CheckGpu(folder_, OneGpu(9, 0)).detail,
+            "NVIDIA driver 580.65.06; Test GPU (compute capability 9.0, 24.0 GB); NCCL 2.28.9");
+  EXPECT_EQ(CheckGpu(folder_, OneGpu(7, 5)).level, CheckLevel::kOk);
+  EXPECT_THAT(CheckGpu(folder_, OneGpu(7, 0)).next, HasSubstr("compute capability 7.5"));
+  GpuFacts none = OneGpu(9, 0);
+  none.gpus.clear();
+  EXPECT_THAT(CheckGpu(folder_, none).detail, HasSubstr("and no GPU"));
+  none.problem = "no CUDA-capable device is detected";
+  EXPECT_THAT(CheckGpu(folder_, none).detail, HasSubstr("does not start: no CUDA-capable"));
+  GpuFacts two = OneGpu(9, 0);
+  two.gpus.push_back(two.gpus[0]);
+  two.nccl = "";
+  EXPECT_THAT(CheckGpu(folder_, two).next, HasSubstr("./setup.sh --gpu installs NCCL"));
+}
+
+TEST(ProbeGpu, NoDriverIsNoError) {
+  EXPECT_FALSE(ProbeGpu("/no/such/libcuda.so.1").driver);
+  EXPECT_THAT(ProbeGpu("libm.so.6").problem, HasSubstr("is no CUDA driver"));
 }
 
 TEST_F(DoctorTest, DiskOfAFolderThatIsNotThereYet) {
@@ -144,17 +202,18 @@ TEST_F(DoctorTest, DiskOfAFolderThatIsNotThereYet) {
 }
 
 TEST_F(DoctorTest, Coordinator) {
+  LinkFacts facts;
   const Port open(true), closed(false);
   options_.coordinator = open.At("127.0.0.1");
-  EXPECT_EQ(CheckCoordinator(options_).level, CheckLevel::kOk);
+  EXPECT_EQ(CheckCoordinator(options_, &facts).level, CheckLevel::kOk);
   options_.handshake = [](const HostPort&) { return absl::PermissionDeniedError("expired"); };
-  EXPECT_EQ(CheckCoordinator(options_).level, CheckLevel::kFail);
-  EXPECT_THAT(CheckCoordinator(options_).detail, HasSubstr("is open, but: expired"));
+  EXPECT_EQ(CheckCoordinator(options_, &facts).level, CheckLevel::kFail);
+  EXPECT_THAT(CheckCoordinator(options_, &facts).detail, HasSubstr("is open, but: expired"));
   options_.coordinator = closed.At("127.0.0.1");
-  EXPECT_THAT(CheckCoordinator(options_).detail, HasSubstr("Connection refused"));
-  EXPECT_THAT(CheckCoordinator(options_).next, HasSubstr("firewall"));
+  EXPECT_THAT(CheckCoordinator(options_, &facts).detail, HasSubstr("Connection refused"));
+  EXPECT_THAT(CheckCoordinator(options_, &facts).next, HasSubstr("firewall"));
   options_.coordinator = HostPort{"bad name of a host", 1};
-  EXPECT_THAT(CheckCoordinator(options_).detail, HasSubstr("does not resolve"));
+  EXPECT_THAT(CheckCoordinator(options_, &facts).detail, HasSubstr("does not resolve"));
 }
 
 TEST_F(DoctorTest, WholeReport) {

@@ -8,9 +8,19 @@
 
 namespace longhaul {
 
+namespace {
+
+absl::Status NoSites() {
+  return absl::InvalidArgumentError(
+      "a site of several ranks needs longhaul-worker: the toy has no gradient");
+}
+
+}  // namespace
+
 std::string BackendName() { return "longhaul-worker-toy"; }
 
-absl::StatusOr<std::string> DescribeBackend(const BackendOptions&) {
+absl::StatusOr<std::string> DescribeBackend(const BackendOptions& options) {
+  if (options.site != nullptr) return NoSites();
   return std::string("closed-form toy trainer");
 }
 
@@ -26,6 +36,8 @@ void UseBackend(const BackendOptions& backend, WorkerService::Options& service) 
     return MakeToyTrainer(options);
   };
 }
+
+absl::Status RunMember(const BackendOptions&, const SiteFlags&) { return NoSites(); }
 
 int RunPcnDoctor(int, char**) {
   std::fputs("predictive coding needs longhaul-worker: the toy has no network\n", stderr);

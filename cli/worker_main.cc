@@ -31,6 +31,7 @@ struct Arguments {
   std::string home;  // folder of the identity; "" = the usual one
   WorkerFlags flags;
   std::string device = "auto";
+  SiteFlags site;
   double give_up_s = 60;
   std::string peer_listen;
   std::string peer_advertise;
@@ -82,6 +83,30 @@ absl::Status UseBlocks(const WorkerSettings& settings, WorkerService::Options& o
   return absl::OkStatus();
 }
 
+// The other ranks of this machine, each a process.
+absl::StatusOr<std::shared_ptr<SiteHost>> StartSite(const Arguments& args,
+                                                    const WorkerSettings& settings,
+                                                    uint32_t threads) {
+  if (args.device == "auto")
+    return absl::InvalidArgumentError("--site-ranks needs --device cpu or --device cuda");
+  const std::string program = std::filesystem::read_symlink("/proc/self/exe").string();
+  ASSIGN_OR_RETURN(
+      std::unique_ptr<SiteHost> site,
+      SiteHost::Start(args.site, program, {"--threads", std::to_string(threads)}, args.device,
+                      settings.identity + ".site", [](const std::string& text) { LogInfo(text); }));
+  return std::shared_ptr<SiteHost>(std::move(site));
+}
+
+// A rank of a site that is not rank 0: no identity, no run of its own.
+int RunRank(const Arguments& args) {
+  const uint32_t threads = args.flags.threads.value_or(std::thread::hardware_concurrency());
+  const BackendOptions backend{args.device, std::max(1u, threads), MachineMemoryBytes(), 0, {}};
+  const absl::Status status = RunMember(backend, args.site);
+  if (status.ok()) return kExitOk;
+  LogError(std::string(status.message()));
+  return ExitCodeFor(status);
+}
+
 absl::StatusOr<WorkerService::Outcome> Join(const Arguments& args) {
   ASSIGN_OR_RETURN(Invitation invitation, ReadInvitation(args.invitation));
   const std::string user_home = Environment("HOME");
@@ -107,8 +132,14 @@ absl::StatusOr<WorkerService::Outcome> Join(const Arguments& args) {
   o.peer_listen = args.peer_listen;
   o.peer_advertise = args.peer_advertise;
   o.say = [](const std::string& text) { LogInfo(text); };
-  const BackendOptions backend{args.device, o.threads, o.memory_bytes, args.toy_step_ms,
-                               settings.data};
+  // Ranks of one machine share its processors and its memory.
+  const uint32_t share = args.site.hosts_file.empty() ? args.site.ranks : 1;
+  o.threads = std::max(1u, o.threads / share);
+  BackendOptions backend{DeviceOfRank(args.device, 0), o.threads, o.memory_bytes / share,
+                         args.toy_step_ms, settings.data};
+  if (args.site.ranks > 1) {
+    ASSIGN_OR_RETURN(backend.site, StartSite(args, settings, o.threads));
+  }
   ASSIGN_OR_RETURN(std::string description, DescribeBackend(backend));
   LogInfo("joining " + invitation.addresses[0] + " with " + description + ", " +
           std::to_string(o.threads) + " threads");
@@ -121,8 +152,22 @@ absl::StatusOr<WorkerService::Outcome> Join(const Arguments& args) {
   return service.Run(StopCount(/*requests=*/2));
 }
 
+void AddSiteOptions(CLI::App& app, SiteFlags& site) {
+  app.add_option("--site-ranks", site.ranks,
+                 "processes, one per GPU, that are this one worker (docs/SITES.md)");
+  app.add_option("--site-hosts", site.hosts_file, "file of the site's hosts and their ranks");
+  app.add_option("--site-listen", site.listen, "where rank 0 waits for the others, ADDRESS:PORT");
+  app.add_option("--site-key", site.key_file, "file of 32 random bytes, the same for all ranks");
+  app.add_option("--site-wait", site.join_seconds, "seconds to wait for all ranks (60)");
+  app.add_option("--site-deadline", site.deadline_seconds,
+                 "a rank that keeps the others waiting for longer, in seconds, is given up (120)");
+  app.add_option("--site-join", site.join,
+                 "this process is another rank of the site at ADDRESS:PORT");
+  app.add_option("--site-rank", site.rank, "which rank, from 1");
+}
+
 void AddOptions(CLI::App& app, Arguments& args) {
-  app.add_option("invitation", args.invitation, "LH1-..., or @FILE that holds it")->required();
+  app.add_option("invitation", args.invitation, "LH1-..., or @FILE that holds it");
   app.add_option("--name", args.flags.name, "what the run's page calls this machine")
       ->envname("LONGHAUL_NAME");
   app.add_option("--data", args.flags.data,
@@ -133,9 +178,8 @@ void AddOptions(CLI::App& app, Arguments& args) {
   app.add_option("--up", args.flags.up_mbit, "limit of the upload, Mbit/s")->envname("LONGHAUL_UP");
   app.add_option("--memory", args.flags.memory_gb, "memory that may be used, GB")
       ->envname("LONGHAUL_MEMORY");
-  app.add_option("--device", args.device, "cpu, cuda or auto")
-      ->envname("LONGHAUL_DEVICE")
-      ->check(CLI::IsMember({"cpu", "cuda", "auto"}));
+  app.add_option("--device", args.device, "cpu, cuda, cuda:N or auto")->envname("LONGHAUL_DEVICE");
+  AddSiteOptions(app, args.site);
   app.add_option("--home", args.home, "folder of identity and worker.toml");
   app.add_option("--config", args.worker_file, "this worker's own file (worker.toml)");
   app.add_option("--give-up", args.give_up_s, "seconds to try to join; 0 = for ever");
@@ -181,6 +225,11 @@ int Main(int argc, char** argv) {
   }
   StartLogging(args.verbose ? LogLevel::kDebug : LogLevel::kInfo,
                args.flags.name.value_or(BackendName()), "");
+  if (!args.site.join.empty()) return RunRank(args);
+  if (args.invitation.empty()) {
+    std::fputs("an invitation is required: LH1-..., or @FILE that holds it\n", stderr);
+    return kExitUsage;
+  }
   return Finish(Join(args));
 }
 

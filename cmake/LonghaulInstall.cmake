@@ -1,6 +1,7 @@
 # Install rules: cmake --install and cpack (TGZ; DEB needs dpkg-dev). Components:
 #   longhaul  the program, and the toy worker
 #   worker    longhaul-worker with the LibTorch libraries that it needs, in the wheel's own layout below lib/longhaul
+#   cuda      the CUDA plug-in, beside the worker's program; CUDA and NCCL come from the wheel set or from the toolkit
 #   dev       libraries for outside programs: find_package(longhaul), then longhaul::compression
 include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
@@ -23,6 +24,13 @@ if(TARGET longhaul-worker)
   file(GLOB cuda_libraries ${LONGHAUL_TORCH_DIR}/../nvidia/cu13/lib/libcudart.so.*
        ${LONGHAUL_TORCH_DIR}/../nvidia/cu13/lib/libcupti.so.*)
   install(FILES ${cuda_libraries} DESTINATION ${private_dir}/nvidia/cu13/lib COMPONENT worker)
+endif()
+
+if(TARGET longhaul_cuda)
+  file(RELATIVE_PATH from_bin /${CMAKE_INSTALL_BINDIR} /${private_dir})
+  set_target_properties(longhaul_cuda PROPERTIES
+                        INSTALL_RPATH "\$ORIGIN/${from_bin}/nvidia/cu13/lib;\$ORIGIN/${from_bin}/nvidia/nccl/lib")
+  install(TARGETS longhaul_cuda LIBRARY DESTINATION ${CMAKE_INSTALL_BINDIR} COMPONENT cuda)
 endif()
 
 # Libraries without dependencies only: no Abseil type may reach an installed header.
@@ -51,6 +59,8 @@ set(CPACK_DEBIAN_PACKAGE_SECTION science)
 set(CPACK_DEBIAN_LONGHAUL_PACKAGE_NAME longhaul)
 set(CPACK_DEBIAN_WORKER_PACKAGE_NAME longhaul-worker)
 set(CPACK_DEBIAN_DEV_PACKAGE_NAME liblonghaul-dev)
+set(CPACK_DEBIAN_CUDA_PACKAGE_NAME longhaul-cuda)
+set(CPACK_DEBIAN_CUDA_PACKAGE_DEPENDS longhaul-worker)  # CUDA and NCCL are not Debian's
 # The dependencies of the programs are read from the binaries.
 set(CPACK_DEBIAN_LONGHAUL_PACKAGE_SHLIBDEPS ON)
 set(CPACK_DEBIAN_WORKER_PACKAGE_SHLIBDEPS ON)

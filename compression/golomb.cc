@@ -1,88 +1,10 @@
 #include "compression/golomb.h"
 
-#include <algorithm>
-#include <bit>
-
-#include "compression/integer_log.h"
-
 namespace longhaul {
-namespace {
-
-// Golomb's parameter M and what follows from it: a gap is M's multiple in unary, then the remainder
-// in truncated binary.
-struct Parameter {
-  uint32_t m;
-  uint32_t reciprocal;  // floor(2^32 / m), for the division
-  int bits;             // of a long remainder
-  uint32_t short_ones;  // remainders below it take a bit less
-
-  uint32_t Quotient(uint32_t gap) const {
-    const auto q = static_cast<uint32_t>((uint64_t{gap} * reciprocal) >> 32);
-    return q + (gap - q * m >= m ? 1 : 0);
-  }
-};
-
-// M = 0.6931 · (mean gap), at least 1.
-Parameter ParameterFor(uint64_t count, uint64_t n) {
-  const uint64_t scaled = (n - count) * 45426 / count + 32768;
-  Parameter p;
-  p.m = static_cast<uint32_t>(std::max<uint64_t>(1, scaled >> 16));
-  p.reciprocal = static_cast<uint32_t>((uint64_t{1} << 32) / std::max(2u, p.m));
-  if (p.m == 1) p.reciprocal = UINT32_MAX;
-  p.bits = std::bit_width(p.m - 1);
-  p.short_ones = (1u << p.bits) - p.m;
-  return p;
-}
-
-void PutGap(uint32_t gap, const Parameter& p, BitWriter& out) {
-  uint32_t q = p.Quotient(gap);
-  const uint32_t r = gap - q * p.m;
-  constexpr uint32_t kMost = 24;
-  for (; q >= kMost; q -= kMost) out.Put((1u << kMost) - 1, kMost);
-  out.Put((uint64_t{1} << q) - 1, static_cast<int>(q + 1));
-  if (p.bits == 0) return;
-  if (r < p.short_ones) {
-    out.Put(r, p.bits - 1);
-  } else {
-    // The low bits first, so that the reader can decide by them.
-    const uint32_t code = r + p.short_ones;
-    out.Put((code >> 1) | (uint64_t{code & 1} << (p.bits - 1)), p.bits);
-  }
-}
-
-// `limit`: larger gaps cannot be.
-uint32_t GetGap(const Parameter& p, uint32_t limit, BitReader& in) {
-  uint64_t window = in.Peek();
-  uint32_t q = 0;
-  int ones = std::countr_one(window);
-  while (ones >= 32) {
-    q += 32;
-    in.Skip(32);
-    if (uint64_t{q} * p.m > limit || in.overrun()) return limit + 1;
-    window = in.Peek();
-    ones = std::countr_one(window);
-  }
-  q += static_cast<uint32_t>(ones);
-  window >>= ones + 1;
-  int used = ones + 1;
-  uint32_t r = 0;
-  if (p.bits > 0) {
-    const auto low = static_cast<uint32_t>(window & ((1u << (p.bits - 1)) - 1));
-    const auto last = static_cast<uint32_t>((window >> (p.bits - 1)) & 1);
-    const bool is_short = low < p.short_ones;
-    r = is_short ? low : 2 * low + last - p.short_ones;
-    used += is_short ? p.bits - 1 : p.bits;
-  }
-  in.Skip(used);
-  const uint64_t gap = uint64_t{q} * p.m + r;
-  return gap > limit ? limit + 1 : static_cast<uint32_t>(gap);
-}
-
-}  // namespace
 
 void PutPositions(std::span<const uint32_t> positions, uint32_t n, BitWriter& out) {
   if (positions.empty() || positions.size() == n) return;
-  const Parameter p = ParameterFor(positions.size(), n);
+  const GapCode p = GapCodeFor(positions.size(), n);
   uint32_t next = 0;
   for (uint32_t at : positions) {
     PutGap(at - next, p, out);
@@ -98,7 +20,7 @@ bool GetPositions(uint32_t count, uint32_t n, BitReader& in, std::vector<uint32_
     for (uint32_t i = 0; i < n; ++i) positions[i] = i;
     return true;
   }
-  const Parameter p = ParameterFor(count, n);
+  const GapCode p = GapCodeFor(count, n);
   uint32_t next = 0;
   for (uint32_t i = 0; i < count; ++i) {
     const uint32_t limit = n - next - (count - i);
@@ -108,29 +30,6 @@ bool GetPositions(uint32_t count, uint32_t n, BitReader& in, std::vector<uint32_
     next += gap + 1;
   }
   return !in.overrun();
-}
-
-uint64_t PositionsCost(uint64_t count, uint64_t n) {
-  if (count == 0 || count >= n) return 0;
-  const uint64_t entropy = NLogN(n) - NLogN(count) - NLogN(n - count);
-  // Golomb's code never takes less than a bit for a position, and about 1/32 above the entropy.
-  return std::max(entropy, count * kOneBit) + count * (kOneBit / 32);
-}
-
-void PutNumber(uint32_t n, BitWriter& out) {
-  const int width = std::bit_width(uint64_t{n} + 1) - 1;
-  out.Put(uint64_t{1} << width, width + 1);
-  out.Put((uint64_t{n} + 1) & ((uint64_t{1} << width) - 1), width);
-}
-
-uint32_t GetNumber(BitReader& in) {
-  const int width = std::countr_zero(in.Peek());
-  if (width >= 32) {
-    in.Skip(INT32_MAX);  // nothing writes it
-    return 0;
-  }
-  in.Skip(width + 1);
-  return static_cast<uint32_t>(((uint64_t{1} << width) | in.Get(width)) - 1);
 }
 
 }  // namespace longhaul

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "compression/bit_stream.h"
+#include "compression/golomb_code.h"  // costs, single numbers
 
 namespace longhaul {
 
@@ -21,12 +22,5 @@ void PutPositions(std::span<const uint32_t> positions, uint32_t n, BitWriter& ou
 
 // Reads `count` positions below `n`. False when there are not as many.
 bool GetPositions(uint32_t count, uint32_t n, BitReader& in, std::vector<uint32_t>& positions);
-
-// What PutPositions takes for `count` of `n` positions spread at random, in units of 2^-16 bit.
-uint64_t PositionsCost(uint64_t count, uint64_t n);
-
-// A number in Elias's gamma code of n + 1: small ones are short. At most 2^32 - 2.
-void PutNumber(uint32_t n, BitWriter& out);
-uint32_t GetNumber(BitReader& in);
 
 }  // namespace longhaul

@@ -3,8 +3,9 @@
 #pragma once
 
 #include <array>
-#include <bit>
 #include <cstdint>
+
+#include "compression/host_device.h"
 
 namespace longhaul {
 
@@ -37,24 +38,35 @@ constexpr auto MakeTable() {
   return table;
 }
 inline constexpr auto kTable = MakeTable();
+#ifdef __CUDACC__
+static __device__ const std::array<uint32_t, (1 << kTableBits) + 1> kDeviceTable = MakeTable();
+#endif
+
+LONGHAUL_SHARED constexpr uint32_t TableAt(uint64_t i) {
+#ifdef __CUDA_ARCH__
+  return kDeviceTable[i];
+#else
+  return kTable[i];
+#endif
+}
 
 }  // namespace integer_log_internal
 
 // log2(n) · 2^16 for n >= 1, within 1.5 units.
-constexpr uint64_t Log2(uint64_t n) {
-  using integer_log_internal::kTable, integer_log_internal::kTableBits;
-  const int whole = std::bit_width(n) - 1;
+LONGHAUL_SHARED constexpr uint64_t Log2(uint64_t n) {
+  using integer_log_internal::kTableBits, integer_log_internal::TableAt;
+  const int whole = BitWidth(n) - 1;
   // The 16 + kTableBits bits below the leading one.
   const uint64_t below = whole >= 26 ? (n >> (whole - 26)) : (n << (26 - whole));
   const uint64_t mantissa = below & ((uint64_t{1} << 26) - 1);
   const uint64_t i = mantissa >> (26 - kTableBits);
   const uint64_t rest = mantissa & ((uint64_t{1} << (26 - kTableBits)) - 1);
-  const uint64_t low = kTable[i], high = kTable[i + 1];
+  const uint64_t low = TableAt(i), high = TableAt(i + 1);
   return (static_cast<uint64_t>(whole) << kLogFraction) + low +
          (((high - low) * rest) >> (26 - kTableBits));
 }
 
 // n log2(n), with 0 for n = 0: the building block of entropies.
-constexpr uint64_t NLogN(uint64_t n) { return n == 0 ? 0 : n * Log2(n); }
+LONGHAUL_SHARED constexpr uint64_t NLogN(uint64_t n) { return n == 0 ? 0 : n * Log2(n); }
 
 }  // namespace longhaul

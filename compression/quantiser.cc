@@ -1,6 +1,7 @@
 #include "compression/quantiser.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 
 #include "compression/bf16.h"
@@ -160,11 +161,6 @@ NonZero CollectNonZero(std::span<const uint8_t> symbols, size_t count) {
     found.symbols[at++] = symbols[i];
   }
   return found;
-}
-
-float ValueOf(uint32_t level, int centroid, float step) {
-  const auto units = static_cast<float>(256 * static_cast<int32_t>(level) + centroid);
-  return std::min(units * (step * 0x1p-8f), kMaxMagnitude);
 }
 
 void LookUp(CpuLevel cpu, std::span<const uint8_t> symbols,

@@ -9,12 +9,13 @@
 #pragma once
 
 #include <array>
-#include <bit>
 #include <cstdint>
 #include <span>
 #include <vector>
 
+#include "compression/codec.h"
 #include "compression/cpu.h"
+#include "compression/host_device.h"
 
 namespace longhaul {
 
@@ -24,20 +25,20 @@ inline constexpr uint32_t kTokens = 80;  // 0 .. token of kMaxLevel
 inline constexpr uint32_t kSymbols = 2 * kTokens - 1;
 inline constexpr uint8_t kFirstLargeSymbol = 2 * kDirectLevels - 1;  // this and above: raw bits
 
-constexpr uint32_t TokenOf(uint32_t level) {
+LONGHAUL_SHARED constexpr uint32_t TokenOf(uint32_t level) {
   if (level < kDirectLevels) return level;
-  const auto exponent = static_cast<uint32_t>(std::bit_width(level)) - 1;
+  const auto exponent = static_cast<uint32_t>(BitWidth(level)) - 1;
   return kDirectLevels + 4 * (exponent - 4) + ((level >> (exponent - 2)) & 3);
 }
-constexpr uint32_t RawBitsOf(uint32_t token) {
+LONGHAUL_SHARED constexpr uint32_t RawBitsOf(uint32_t token) {
   return token < kDirectLevels ? 0 : 2 + (token - kDirectLevels) / 4;
 }
-constexpr uint32_t FirstLevelOf(uint32_t token) {
+LONGHAUL_SHARED constexpr uint32_t FirstLevelOf(uint32_t token) {
   if (token < kDirectLevels) return token;
   return (4 + (token - kDirectLevels) % 4) << RawBitsOf(token);
 }
 static_assert(TokenOf(kMaxLevel) == kTokens - 1 && FirstLevelOf(kTokens - 1) <= kMaxLevel);
-constexpr uint32_t TokenOfSymbol(uint32_t symbol) { return (symbol + 1) / 2; }
+LONGHAUL_SHARED constexpr uint32_t TokenOfSymbol(uint32_t symbol) { return (symbol + 1) / 2; }
 
 // Where the values of a level lie on average, in units of step / 256 above level · step. Levels
 // from kCentroids on share the last one.
@@ -72,7 +73,10 @@ NonZero CollectNonZero(std::span<const uint8_t> symbols, size_t count);
 size_t CountNonZero(CpuLevel cpu, std::span<const uint8_t> symbols);
 
 // The value of a level; `centroid` as above. Saturates at kMaxMagnitude.
-float ValueOf(uint32_t level, int centroid, float step);
+LONGHAUL_SHARED inline float ValueOf(uint32_t level, int centroid, float step) {
+  const auto units = static_cast<float>(256 * static_cast<int32_t>(level) + centroid);
+  return Least(units * (step * 0x1p-8f), kMaxMagnitude);
+}
 
 // out[i] = table[symbols[i]].
 void LookUp(CpuLevel cpu, std::span<const uint8_t> symbols,

@@ -16,34 +16,6 @@ using rans::EncoderTable;
 using rans::kLowest;
 using rans::Lanes;
 
-// 2^(i / 16) · 2^12.
-constexpr std::array<uint32_t, 16> kSixteenths = {4096, 4277, 4467, 4664, 4871, 5087, 5312, 5547,
-                                                  5793, 6049, 6317, 6597, 6889, 7194, 7512, 7845};
-uint64_t MassOf(uint8_t weight) {
-  if (weight == 0) return 0;
-  const uint32_t w = weight - 1u;
-  return uint64_t{kSixteenths[w & 15]} << (w >> 4);
-}
-
-EncoderTable MakeEncoderTable(const FrequencyTable& table) {
-  EncoderTable out{};
-  for (size_t s = 0; s < kSymbols; ++s) {
-    const uint32_t f = table.frequency[s];
-    if (f == 0) continue;
-    uint32_t bias = table.start[s], shift = 0;
-    if (f == 1) {
-      // x / 1 comes out as x - 1; the bias makes up for it.
-      out.reciprocal[s] = UINT32_MAX;
-      bias += kProbabilityTotal - 1;
-    } else {
-      shift = static_cast<uint32_t>(std::bit_width(f - 1)) - 1;
-      out.reciprocal[s] = static_cast<uint32_t>(((uint64_t{1} << (shift + 32)) + f - 1) / f);
-    }
-    out.packed[s] = bias | shift << rans::kShiftAt | (kProbabilityTotal - f) << rans::kComplementAt;
-  }
-  return out;
-}
-
 DecoderTable MakeDecoderTable(const FrequencyTable& table) {
   DecoderTable out;
   for (uint32_t s = 0; s < kSymbols; ++s) {
@@ -56,16 +28,10 @@ DecoderTable MakeDecoderTable(const FrequencyTable& table) {
 // Pushes one symbol; a word that leaves the state goes below `p`.
 inline uint16_t* Push(uint32_t& state, uint8_t symbol, const EncoderTable& table, uint16_t* p) {
   const uint32_t packed = table.packed[symbol];
-  const uint32_t complement = packed >> rans::kComplementAt;
-  uint32_t x = state;
-  const bool full = x >= (kProbabilityTotal - complement) << 19;
-  p[-1] = static_cast<uint16_t>(x);
+  const bool full = rans::LeavesWord(state, packed);
+  p[-1] = static_cast<uint16_t>(state);
   p -= full;
-  x = full ? x >> 16 : x;
-  const uint32_t shift = (packed >> rans::kShiftAt) & 15;
-  const auto quotient =
-      static_cast<uint32_t>((uint64_t{x} * table.reciprocal[symbol]) >> 32) >> shift;
-  state = x + (packed & ((1u << rans::kShiftAt) - 1)) + quotient * complement;
+  state = rans::Pushed(full ? state >> 16 : state, packed, table.reciprocal[symbol]);
   return p;
 }
 
@@ -133,52 +99,10 @@ size_t rans::SymbolsUsed(const FrequencyTable& table) {
   return used;
 }
 
-TokenWeights WeightsOf(const std::array<uint32_t, kSymbols>& counts) {
-  std::array<uint64_t, kTokens> per_sign{};
-  per_sign[0] = 2 * uint64_t{counts[0]};
-  for (uint32_t s = 1; s < kSymbols; ++s) per_sign[TokenOfSymbol(s)] += counts[s];
-  const uint64_t most = *std::max_element(per_sign.begin(), per_sign.end());
-  TokenWeights weights{};
-  for (size_t t = 0; t < kTokens; ++t) {
-    if (per_sign[t] == 0) continue;
-    const uint64_t below = (16 * (Log2(most) - Log2(per_sign[t])) + kOneBit / 2) >> kLogFraction;
-    weights[t] = static_cast<uint8_t>(kMostWeight - std::min<uint64_t>(below, kMostWeight - 1u));
-  }
-  return weights;
-}
-
-FrequencyTable TableOf(const TokenWeights& weights) {
-  std::array<uint64_t, kSymbols> mass;
-  uint64_t total = 0;
-  for (uint32_t s = 0; s < kSymbols; ++s) {
-    mass[s] = MassOf(weights[TokenOfSymbol(s)]);
-    total += mass[s];
-  }
-  FrequencyTable table;
-  int64_t rest = kProbabilityTotal;
-  for (uint32_t s = 0; s < kSymbols; ++s) {
-    if (mass[s] == 0) continue;
-    const uint64_t f = (mass[s] * kProbabilityTotal + total / 2) / total;
-    table.frequency[s] = static_cast<uint16_t>(std::max<uint64_t>(1, f));
-    rest -= table.frequency[s];
-  }
-  // What rounding left over goes to, or comes from, the largest.
-  for (; rest != 0; rest += rest < 0 ? 1 : -1) {
-    auto largest = std::max_element(table.frequency.begin(), table.frequency.end());
-    *largest = static_cast<uint16_t>(*largest + (rest < 0 ? -1 : 1));
-  }
-  uint16_t start = 0;
-  for (uint32_t s = 0; s < kSymbols; ++s) {
-    table.start[s] = start;
-    start = static_cast<uint16_t>(start + table.frequency[s]);
-  }
-  return table;
-}
-
 void EncodeSymbols(CpuLevel cpu, std::span<const uint8_t> symbols,
                    const std::array<uint32_t, kSymbols>& counts, const FrequencyTable& frequencies,
                    std::vector<uint8_t>& out) {
-  const EncoderTable table = MakeEncoderTable(frequencies);
+  const EncoderTable table = rans::MakeEncoderTable(frequencies);
   const size_t n = symbols.size(), lanes = LanesFor(n);
   const size_t capacity = MostWords(counts, frequencies);
   const auto words = std::make_unique_for_overwrite<uint16_t[]>(capacity);

@@ -17,28 +17,9 @@
 
 #include "compression/cpu.h"
 #include "compression/quantiser.h"
+#include "compression/rans_tables.h"
 
 namespace longhaul {
-
-inline constexpr int kProbabilityBits = 12;
-inline constexpr uint32_t kProbabilityTotal = 1u << kProbabilityBits;
-inline constexpr size_t kWideLanes = 32;
-inline constexpr size_t kNarrowLanes = 4;
-constexpr size_t LanesFor(size_t symbols) { return symbols >= 16384 ? kWideLanes : kNarrowLanes; }
-
-// Frequencies add up to kProbabilityTotal; `start` is the sum of those before.
-struct FrequencyTable {
-  std::array<uint16_t, kSymbols> frequency{};
-  std::array<uint16_t, kSymbols> start{};
-};
-
-// A token's share of the symbols as one byte: 0 for none, otherwise 1/16 of a power of two. Both
-// signs of a token have the same frequency.
-using TokenWeights = std::array<uint8_t, kTokens>;
-inline constexpr uint8_t kMostWeight = 192;  // twelve octaves
-TokenWeights WeightsOf(const std::array<uint32_t, kSymbols>& counts);
-// Weights are at most kMostWeight and not all 0.
-FrequencyTable TableOf(const TokenWeights& weights);
 
 // `counts` = CountSymbols(symbols); every symbol that occurs has a frequency above 0. Appends.
 void EncodeSymbols(CpuLevel cpu, std::span<const uint8_t> symbols,

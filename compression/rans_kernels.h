@@ -8,16 +8,6 @@
 
 namespace longhaul::rans {
 
-inline constexpr uint32_t kLowest = 1u << 15;  // state
-
-// How to push a symbol without a division: x / frequency = (x · reciprocal) >> 32 >> shift.
-struct EncoderTable {
-  alignas(64) std::array<uint32_t, 256> reciprocal;
-  // bias (13 bits), shift (4), complement = total - frequency (13), from the lowest bit on.
-  alignas(64) std::array<uint32_t, 256> packed;
-};
-inline constexpr int kShiftAt = 13, kComplementAt = 17;
-
 // A slot of the total: its symbol (8 bits), frequency - 1 (12), slot - start (12), lowest first.
 using DecoderTable = std::array<uint32_t, kProbabilityTotal>;
 

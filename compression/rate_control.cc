@@ -6,12 +6,11 @@
 #include "compression/bf16.h"
 #include "compression/integer_log.h"
 #include "compression/quantiser.h"
-#include "compression/section.h"
+#include "compression/section_cost.h"
 
 namespace longhaul {
 namespace {
 
-constexpr uint32_t kInsideShift = 8;  // finer bins are 2^8 bit patterns wide
 constexpr uint32_t kSaturationBits = std::bit_cast<uint32_t>(kSaturation);
 constexpr uint32_t kMinThresholdBits = std::bit_cast<uint32_t>(kMinStep);
 // No level may pass kMaxLevel, whatever the largest value: the step is above its 2^-20.
@@ -23,7 +22,13 @@ uint16_t StepFor(uint32_t threshold_bits) {
   return ToBf16(std::clamp(std::bit_cast<float>(threshold_bits) * 1.5f, kMinStep, kMaxStep));
 }
 
-// The magnitudes from which values have token t or a larger one, for t = 1, 2, ...
+void SetThreshold(uint32_t bits, CodecPlan& plan) {
+  plan.threshold_bits = plan.tie_threshold_bits = bits;
+  plan.step = StepFor(bits);
+}
+
+}  // namespace
+
 std::vector<uint32_t> TokenEdges(uint32_t threshold_bits, uint32_t end_bits) {
   const float step = FromBf16(StepFor(threshold_bits));
   std::vector<uint32_t> edges = {threshold_bits};
@@ -36,18 +41,55 @@ std::vector<uint32_t> TokenEdges(uint32_t threshold_bits, uint32_t end_bits) {
   return edges;
 }
 
-TokenCounts CountsAt(const Histogram& histogram, std::span<const uint32_t> edges) {
-  TokenCounts counts;
-  counts.from[0] = histogram.values();
-  for (uint32_t t = 1; t <= edges.size(); ++t) {
-    counts.from[t] = histogram.Reaching(edges[t - 1]);
-    if (counts.from[t] == 0) break;
-    counts.used = t;
-  }
-  return counts;
+uint64_t BudgetFor(uint64_t elements, uint32_t bits_milli) {
+  return static_cast<uint64_t>(static_cast<unsigned __int128>(elements) * bits_milli * kOneBit /
+                               1000);
 }
 
-}  // namespace
+VectorMode VectorModeFor(uint64_t vector_elements, uint64_t budget) {
+  if (vector_elements * 16 * kOneBit <= budget / 8) return VectorMode::kBf16;
+  if (vector_elements * 33 / 4 * kOneBit <= budget / 4) return VectorMode::kInt8;
+  return VectorMode::kCoded;
+}
+
+uint64_t FixedCost(const FragmentSize& size, VectorMode mode) {
+  if (mode == VectorMode::kCoded) return size.chunks * 16 * kOneBit;
+  const uint64_t quarters = mode == VectorMode::kBf16 ? 64 : 33;
+  return (size.chunks * 16 + size.vector_sections * 8 + size.vector_elements * quarters / 4) *
+         kOneBit;
+}
+
+ThresholdSearch FindThreshold(const MagnitudeCounts& counts, uint64_t budget, CodecPlan& plan) {
+  uint32_t high = std::max(kMinThresholdBits, counts.end_bits());
+  const uint32_t largest = std::min(high, kSaturationBits);
+  uint32_t low = std::max(kMinThresholdBits, largest - std::min(largest, kOctavesBelow << 23));
+  if (counts.Cost(low) <= budget) high = low;
+  constexpr uint32_t kCloseEnough = 1u << 9;
+  while (high - low > kCloseEnough) {
+    const uint32_t middle = low + (high - low) / 2;
+    (counts.Cost(middle) > budget ? low : high) = middle;
+  }
+  SetThreshold(high, plan);
+  // Where bins differ much from their neighbours, their values are not spread evenly.
+  const uint32_t bin = high >> kBinShift;
+  const uint64_t here = counts.InBin(bin), nonzero = counts.Reaching(high);
+  ThresholdSearch search;
+  search.look_inside =
+      16 * here > nonzero && here > 2 * std::min(counts.InBin(bin - 1), counts.InBin(bin + 1));
+  if (search.look_inside) search.wanted = nonzero - counts.Reaching((bin + 1) << kBinShift);
+  return search;
+}
+
+uint64_t FindInsideBin(std::span<const uint64_t> inside, uint64_t wanted, CodecPlan& plan) {
+  const uint32_t bin_bits = plan.threshold_bits & ~(kBinWidth - 1);
+  auto finer = static_cast<uint32_t>(inside.size());
+  uint64_t above = 0;
+  while (finer > 0 && above + inside[finer - 1] <= wanted) above += inside[--finer];
+  wanted -= above;
+  SetThreshold(bin_bits + (finer << kInsideShift), plan);
+  if (wanted != 0) plan.tie_threshold_bits = bin_bits + ((finer - 1) << kInsideShift);
+  return wanted;
+}
 
 RateControl::RateControl(const Layout& layout, uint32_t bits_milli)
     : layout_(layout), bits_milli_(bits_milli) {}
@@ -76,8 +118,8 @@ void RateControl::ForCoded(uint64_t first, std::span<const float> chunk, Visit v
 bool RateControl::TakeHistograms(uint64_t first, std::span<const float> chunk) {
   const auto cut = layout_.Cut(first, chunk.size());
   if (!cut) return false;
-  ++chunks_;
-  elements_ += chunk.size();
+  ++size_.chunks;
+  size_.elements += chunk.size();
   for (size_t c = 0; c < kTensorClasses; ++c) {
     const ChunkSection& section = (*cut)[c];
     if (section.count == 0) continue;
@@ -93,7 +135,10 @@ bool RateControl::TakeHistograms(uint64_t first, std::span<const float> chunk) {
     }
     if (histogram.rows != 0) histogram.row_maxima = counter_.Take();
     const bool vectors = c == static_cast<size_t>(TensorClass::kVector);
-    if (vectors) vector_elements_ += section.count;
+    if (vectors) {
+      size_.vector_elements += section.count;
+      ++size_.vector_sections;
+    }
     (vectors ? vectors_ : sections_).push_back(std::move(histogram));
   }
   return true;
@@ -129,93 +174,54 @@ void RateControl::EndPass() {
   }
 }
 
-void RateControl::ChooseVectors(uint64_t budget) {
-  auto mode = VectorMode::kBf16;
-  if (vector_elements_ * 16 * kOneBit > budget / 8) mode = VectorMode::kInt8;
-  if (vector_elements_ * 33 / 4 * kOneBit > budget / 4) mode = VectorMode::kCoded;
+void RateControl::Solve() {
+  const uint64_t budget = BudgetFor(size_.elements, bits_milli_);
+  const VectorMode mode = VectorModeFor(size_.vector_elements, budget);
   plan_.vectors = static_cast<uint8_t>(mode);
-  if (mode != VectorMode::kCoded) return;
-  for (SectionHistogram& v : vectors_) sections_.push_back(std::move(v));
-  vectors_.clear();
-  vector_elements_ = 0;
+  if (mode == VectorMode::kCoded) {
+    for (SectionHistogram& v : vectors_) sections_.push_back(std::move(v));
+    vectors_.clear();
+  }
+  fixed_cost_ = FixedCost(size_, mode);
+  const ThresholdSearch search = FindThreshold(*this, budget, plan_);
+  pass_ = Pass::kDone;
+  if (!search.look_inside) return;
+  pass_ = Pass::kInsideBin;
+  inside_.assign(kInsideBins, 0);
+  wanted_ = search.wanted;
 }
 
-// Of chunk heads, and of vectors that are not quantised.
-uint64_t RateControl::FixedCost() const {
-  const bool half = plan_.vectors == static_cast<uint8_t>(VectorMode::kBf16);
-  return (chunks_ * 16 + vectors_.size() * 8 + vector_elements_ * (half ? 64 : 33) / 4) * kOneBit;
+uint32_t RateControl::end_bits() const {
+  uint32_t end = 0;
+  for (const SectionHistogram& s : sections_) end = std::max(end, s.values.end_bits());
+  return end;
 }
 
 uint64_t RateControl::Cost(uint32_t threshold_bits) const {
-  uint32_t end_bits = 0;
-  for (const SectionHistogram& s : sections_) end_bits = std::max(end_bits, s.values.end_bits());
-  const std::vector<uint32_t> edges = TokenEdges(threshold_bits, end_bits);
-  uint64_t cost = FixedCost();
+  const std::vector<uint32_t> edges = TokenEdges(threshold_bits, end_bits());
+  uint64_t cost = fixed_cost_;
   for (const SectionHistogram& s : sections_) {
-    TokenCounts counts = CountsAt(s.values, edges);
-    uint64_t best = CheapestMode(counts).cost;
-    if (s.rows != 0 && counts.nonzero() != 0) {
-      const uint64_t left = s.row_maxima.Reaching(threshold_bits);
-      counts.from[0] = std::max(left, counts.nonzero());
-      best = std::min(
-          best, CheapestMode(counts).cost + RowsCost(s.rows * left / s.values.values(), s.rows));
-    }
-    // A section ends with a whole byte.
-    cost += best + kOneBit * 4;
+    cost += SectionCostAt(s.values, s.row_maxima, s.rows, threshold_bits, edges.data(),
+                          static_cast<uint32_t>(edges.size()));
   }
   return cost;
 }
 
-void RateControl::SetThreshold(uint32_t bits) {
-  plan_.threshold_bits = plan_.tie_threshold_bits = bits;
-  plan_.step = StepFor(bits);
+uint64_t RateControl::Reaching(uint32_t magnitude_bits) const {
+  uint64_t sum = 0;
+  for (const SectionHistogram& s : sections_) sum += s.values.Reaching(magnitude_bits);
+  return sum;
 }
 
-void RateControl::Solve() {
-  const auto budget = static_cast<uint64_t>(static_cast<unsigned __int128>(elements_) *
-                                            bits_milli_ * kOneBit / 1000);
-  ChooseVectors(budget);
-  uint32_t high = kMinThresholdBits;
-  for (const SectionHistogram& s : sections_) high = std::max(high, s.values.end_bits());
-  const uint32_t largest = std::min(high, kSaturationBits);
-  uint32_t low = std::max(kMinThresholdBits, largest - std::min(largest, kOctavesBelow << 23));
-  if (Cost(low) <= budget) high = low;
-  constexpr uint32_t kCloseEnough = 1u << 9;
-  while (high - low > kCloseEnough) {
-    const uint32_t middle = low + (high - low) / 2;
-    (Cost(middle) > budget ? low : high) = middle;
-  }
-  SetThreshold(high);
-  pass_ = Pass::kDone;
-
-  // Where bins differ much from their neighbours, their values are not spread evenly.
-  const uint32_t bin = high >> kBinShift;
-  uint64_t here = 0, nonzero = 0, below = 0, above = 0, wanted = 0;
-  for (const SectionHistogram& s : sections_) {
-    here += s.values.InBin(bin);
-    below += s.values.InBin(bin - 1);
-    above += s.values.InBin(bin + 1);
-    nonzero += s.values.Reaching(high);
-    wanted += s.values.Reaching(high) - s.values.Reaching((bin + 1) << kBinShift);
-  }
-  if (16 * here > nonzero && here > 2 * std::min(below, above)) {
-    pass_ = Pass::kInsideBin;
-    inside_.assign(kBinWidth >> kInsideShift, 0);
-    wanted_ = wanted;
-  }
+uint64_t RateControl::InBin(uint32_t bin) const {
+  uint64_t sum = 0;
+  for (const SectionHistogram& s : sections_) sum += s.values.InBin(bin);
+  return sum;
 }
 
 void RateControl::FindInside() {
-  const uint32_t bin_bits = plan_.threshold_bits & ~(kBinWidth - 1);
-  auto finer = static_cast<uint32_t>(inside_.size());
-  uint64_t above = 0;
-  while (finer > 0 && above + inside_[finer - 1] <= wanted_) above += inside_[--finer];
-  wanted_ -= above;
-  SetThreshold(bin_bits + (finer << kInsideShift));
-  pass_ = Pass::kDone;
-  if (wanted_ == 0) return;
-  plan_.tie_threshold_bits = bin_bits + ((finer - 1) << kInsideShift);
-  pass_ = Pass::kTies;
+  wanted_ = FindInsideBin(inside_, wanted_, plan_);
+  pass_ = wanted_ == 0 ? Pass::kDone : Pass::kTies;
 }
 
 }  // namespace longhaul

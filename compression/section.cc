@@ -11,46 +11,12 @@
 namespace longhaul {
 namespace {
 
-constexpr uint64_t kByteCost = 8 * kOneBit;
-
-uint64_t NumberCost(uint64_t n) { return (2 * Log2(n + 1)) + kOneBit; }
-
-uint64_t DenseCost(const TokenCounts& c) {
-  const uint64_t n = c.values();
-  uint64_t cost = NLogN(n) + c.nonzero() * kOneBit;  // signs
-  for (uint32_t t = 0; t <= c.used; ++t) {
-    const uint64_t count = c.from[t] - c.from[t + 1];
-    cost += count * RawBitsOf(t) * kOneBit;
-    cost -= NLogN(count);
-  }
-  // A lane's state is 32 bits, about half of which are news.
-  return cost + LanesFor(n) * 17 * kOneBit +
-         (3 + c.used + std::min(c.used, kCentroids)) * kByteCost;
-}
-
-uint64_t SparseCost(const TokenCounts& c) {
-  uint64_t cost = NumberCost(c.nonzero()) + c.nonzero() * kOneBit;
-  for (uint32_t layer = 1; layer <= kLayers && c.from[layer] > 0; ++layer) {
-    cost += PositionsCost(c.from[layer], c.from[layer - 1]) + NumberCost(c.from[layer]) +
-            (layer <= kCentroids ? kByteCost : 0);
-  }
-  for (uint32_t t = kLayers; t <= c.used; ++t) {
-    cost += (c.from[t] - c.from[t + 1]) * NumberCost(FirstLevelOf(t) - kLayers);
-  }
-  return cost;
-}
-
 // ---- sparse ----
 
 void PutCentroids(const CentroidSums& sums, const TokenCounts& counts, uint32_t how_many,
                   BitWriter& out) {
   for (uint32_t i = 0; i < how_many; ++i) {
-    const uint64_t from = counts.from[i + 1];
-    const auto n = static_cast<int64_t>(i + 1 < kCentroids ? from - counts.from[i + 2] : from);
-    // Rounded down: a rule, not a loss.
-    const int64_t mean = n == 0 ? 0 : (sums[i] - (sums[i] < 0 ? n - 1 : 0)) / n;
-    const int64_t centroid = std::clamp<int64_t>(mean, kLeastCentroid, kMostCentroid);
-    out.Put(static_cast<uint64_t>(centroid - kLeastCentroid), 8);
+    out.Put(CentroidByte(sums[i], counts, i), 8);
   }
 }
 
@@ -119,29 +85,6 @@ void PutDense(CpuLevel cpu, const Section& section, const TokenCounts& counts,
 }
 
 }  // namespace
-
-TokenCounts CountTokens(const std::array<uint32_t, kSymbols>& symbols) {
-  TokenCounts counts;
-  for (uint32_t t = kTokens; t-- > 0;) {
-    const uint64_t own =
-        t == 0 ? symbols[0] : uint64_t{symbols[2 * t - 1]} + uint64_t{symbols[2 * t]};
-    counts.from[t] = counts.from[t + 1] + own;
-    if (own != 0) counts.used = std::max(counts.used, t);
-  }
-  return counts;
-}
-
-SectionCost CheapestMode(const TokenCounts& counts) {
-  if (counts.nonzero() == 0) return {SectionMode::kEmpty, kByteCost};
-  const uint64_t sparse = SparseCost(counts), dense = DenseCost(counts);
-  // Dense is several times as fast: it wins unless it is longer by 1/128.
-  return sparse + sparse / 128 <= dense ? SectionCost{SectionMode::kSparse, sparse + kByteCost}
-                                        : SectionCost{SectionMode::kDense, dense + kByteCost};
-}
-
-uint64_t RowsCost(uint64_t active, uint64_t rows) {
-  return PositionsCost(active, rows) + NumberCost(active);
-}
 
 void EncodeSection(CpuLevel cpu, const Section& section, std::vector<uint8_t>& out) {
   // Where few values are not zero, it is quicker to look for them first.

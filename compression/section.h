@@ -23,30 +23,9 @@
 #include "compression/cpu.h"
 #include "compression/layout.h"
 #include "compression/quantiser.h"
+#include "compression/section_cost.h"
 
 namespace longhaul {
-
-enum class SectionMode : uint8_t { kEmpty = 0, kSparse = 1, kDense = 2, kBf16 = 3, kInt8 = 4 };
-
-// How many values have each token or a larger one.
-struct TokenCounts {
-  std::array<uint64_t, kTokens + 1> from{};  // [0]: all values
-  uint32_t used = 0;                         // the largest token there is
-
-  uint64_t values() const { return from[0]; }
-  uint64_t nonzero() const { return from[1]; }
-};
-TokenCounts CountTokens(const std::array<uint32_t, kSymbols>& symbols);
-
-struct SectionCost {
-  SectionMode mode = SectionMode::kEmpty;
-  uint64_t cost = 0;  // of head and body in units of 2^-16 bit, nearly
-};
-// The cheapest way to code symbols with these counts, nearly. The rate search and the encoder
-// decide by the same function.
-SectionCost CheapestMode(const TokenCounts& counts);
-// What the flags of rows cost.
-uint64_t RowsCost(uint64_t active, uint64_t rows);
 
 // A section as symbols, ready to be coded.
 struct Section {

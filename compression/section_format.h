@@ -9,11 +9,8 @@
 
 namespace longhaul {
 
-// In sparse mode a level is told by layers up to here, and by a number above.
-inline constexpr uint32_t kLayers = 8;
-
 inline constexpr uint8_t kModeMask = 7, kRowsFlag = 8;
-constexpr uint8_t HeadByte(SectionMode mode, bool some_rows) {
+LONGHAUL_SHARED constexpr uint8_t HeadByte(SectionMode mode, bool some_rows) {
   return static_cast<uint8_t>(static_cast<uint8_t>(mode) | (some_rows ? kRowsFlag : 0));
 }
 

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <chrono>
 
 #include "common/check.h"
 #include "common/hash.h"
@@ -16,6 +17,12 @@ namespace {
 // Three kinds of transfers come in over one connection; their numbers are apart.
 constexpr uint64_t kSliceTransfers = uint64_t{1} << 61;
 constexpr uint64_t kAssemblyTransfers = uint64_t{1} << 62;
+
+// For rates; the core's time goes by ticks.
+Timestamp MeasuringClock() {
+  return {
+      std::chrono::duration_cast<Duration>(std::chrono::steady_clock::now().time_since_epoch())};
+}
 
 std::vector<Frame> ChunkFrames(StoredChunk&& chunk) {
   std::vector<Frame> frames;
@@ -194,14 +201,38 @@ void ReducerThread::StartAttempt(ContributionId id, Upload& upload) {
   attempts_[upload.attempt] = id;
   upload.consumed_bytes = 0;
   upload.last_chunk = now_;
-  upload.stated_bytes = kUploadWindowBytes;
+  upload.stated_bytes = 0;
   Grant(upload, Of(upload.object.id.fragment).MissingChunks(id, kMaxMissingRuns));
 }
 
-void ReducerThread::Grant(const Upload& upload, std::vector<ChunkRun> missing) {
+void ReducerThread::MeasureLink(const WorkerKey& user) {
+  if (auto link = options_.link(user)) credit_.OnLink(user, MeasuringClock(), *link);
+}
+
+uint64_t ReducerThread::WindowFor(const Upload& upload) {
+  MeasureLink(upload.user);
+  size_t transfers = 0;
+  uint64_t taken = 0;
+  for (const auto& [id, other] : uploads_) {
+    if (other.user == upload.user) ++transfers;
+    const uint64_t under_way =
+        other.stated_bytes - std::min(other.stated_bytes, other.consumed_bytes);
+    taken += std::max(under_way, kUploadWindowBytes) - kUploadWindowBytes;
+  }
+  return credit_.Window(upload.user, transfers, taken, kUploadSharedBytes);
+}
+
+void ReducerThread::Grant(Upload& upload, std::vector<ChunkRun> missing) {
+  upload.window_bytes = WindowFor(upload);
+  upload.stated_bytes = std::max(upload.stated_bytes, upload.consumed_bytes + upload.window_bytes);
   if (upload.route.empty()) return;  // not connected
   options_.send_control(upload.route, Fetch{upload.object.id, upload.attempt, std::move(missing),
                                             upload.stated_bytes});
+}
+
+bool ReducerThread::GrantDue(const Upload& upload) {
+  const uint64_t grant = upload.consumed_bytes + upload.window_bytes;
+  return grant >= upload.stated_bytes + upload.window_bytes / kGrantsPerWindow;
 }
 
 void ReducerThread::DoChunk(const WorkerKey& user, const std::vector<Frame>& frames) {
@@ -209,6 +240,7 @@ void ReducerThread::DoChunk(const WorkerKey& user, const std::vector<Frame>& fra
   absl::StatusOr<ChunkHeader> header = DecodeChunkHeader(frames[0].bytes());
   if (!header.ok() || header->bytes != frames[1].size()) return;
   if (header->transfer >= kAssemblyTransfers) {
+    credit_.OnConsumed(user, MeasuringClock(), header->bytes);
     for (auto& [fragment, assembly] : assemblies_)
       assembly.fetch.OnChunk(user, *header, frames[1].bytes(), now_);
     for (FragmentId f{0}; f.value < reducers_.size(); f = f.Next()) TryAssemble(f);
@@ -223,17 +255,14 @@ void ReducerThread::DoChunk(const WorkerKey& user, const std::vector<Frame>& fra
   const ContributionId id = attempt->second;
   Upload& upload = uploads_.at(id);
   if (upload.user != user) return;
+  credit_.OnConsumed(user, MeasuringClock(), header->bytes);
   upload.consumed_bytes += header->bytes;
   upload.tries = 0;
   upload.last_chunk = now_;
   const FragmentId fragment = upload.object.id.fragment;
   absl::StatusOr<Reducer::Progress> progress =
       Of(fragment).AddChunk(id, *header, frames[1].bytes());
-  if (progress.ok() && !progress->held &&
-      upload.consumed_bytes + kUploadWindowBytes / 2 >= upload.stated_bytes) {
-    upload.stated_bytes = upload.consumed_bytes + kUploadWindowBytes;
-    Grant(upload, {});
-  }
+  if (progress.ok() && !progress->held && GrantDue(upload)) Grant(upload, {});
   AfterProgress(fragment, id, progress);
 }
 
@@ -324,6 +353,10 @@ void ReducerThread::DoAssemble(const AssembleRound& request) {
     if (route == routes_.end()) return false;
     options_.send_control(route->second, fetch);
     return true;
+  };
+  o.window = [this](const WorkerKey& holder, size_t transfers, uint64_t taken, uint64_t shared) {
+    MeasureLink(holder);
+    return credit_.Window(holder, transfers, taken, shared);
   };
   for (const AssembleRound::Part& part : request.parts) o.parts.push_back({part.object, part.key});
   assemblies_.erase(request.fragment);

@@ -24,14 +24,18 @@
 #include "reducer/reducer.h"
 #include "reducer/slice_host.h"
 #include "sync/fragments.h"
+#include "transport/credit_windows.h"
 #include "transport/frame.h"
+#include "transport/link_table.h"
 #include "transport/transfer.h"
 
 namespace longhaul {
 
 inline constexpr size_t kMaxReducerCommands = 65536;
-inline constexpr uint64_t kUploadWindowBytes =
-    4 * 1024 * 1024;                                  // granted to one contribution at a time
+// Granted to one contribution at a time, at rest; and what all of them together have beyond that,
+// where the way from a worker asks for it.
+inline constexpr uint64_t kUploadWindowBytes = 4 * 1024 * 1024;
+inline constexpr uint64_t kUploadSharedBytes = 128 * 1024 * 1024;
 inline constexpr size_t kMaxDownloads = 4096;         // served at one time; the oldest gives way
 inline constexpr Duration kUploadStall = Seconds(5);  // without a chunk: ask again
 inline constexpr uint32_t kUploadTries = 3;           // without a chunk: of a closed round, lost
@@ -49,7 +53,8 @@ class ReducerThread {
     std::function<void(absl::Status)> fail;  // the process must end
     std::function<void(const std::string& route, const Message&)> send_control;  // any thread
     std::function<bool(const std::string& route, std::vector<Frame>&&)>
-        send_bulk;  // any thread; false: no room
+        send_bulk;                                                 // any thread; false: no room
+    std::function<std::optional<LinkRow>(const WorkerKey&)> link;  // any thread
   };
 
   // One reducer per fragment. `newest`: the checkpoint that is served to joiners.
@@ -83,7 +88,8 @@ class ReducerThread {
     uint64_t attempt = 0;
     uint64_t consumed_bytes = 0;  // in this attempt
     uint64_t stated_bytes = 0;    // grant last sent
-    uint32_t tries = 0;           // attempts that brought nothing
+    uint64_t window_bytes = kUploadWindowBytes;
+    uint32_t tries = 0;  // attempts that brought nothing
     Timestamp last_chunk;
   };
   struct Download {
@@ -111,7 +117,10 @@ class ReducerThread {
   void TryAssemble(FragmentId fragment);
   Reducer& Of(FragmentId fragment) { return *reducers_.at(fragment.value); }
   void StartAttempt(ContributionId id, Upload& upload);
-  void Grant(const Upload& upload, std::vector<ChunkRun> missing);
+  void Grant(Upload& upload, std::vector<ChunkRun> missing);
+  static bool GrantDue(const Upload& upload);
+  uint64_t WindowFor(const Upload& upload);
+  void MeasureLink(const WorkerKey& user);
   void AfterProgress(FragmentId fragment, ContributionId id,
                      const absl::StatusOr<Reducer::Progress>& progress);
   void Pump(Download& download);
@@ -127,7 +136,8 @@ class ReducerThread {
   uint64_t next_attempt_;
   std::map<ContributionId, Upload> uploads_;     // not complete yet
   std::map<uint64_t, ContributionId> attempts_;  // of uploads_
-  std::map<FragmentId, ReduceRound> reduce_;     // wait for their contributions
+  CreditWindows credit_{kUploadWindowBytes};
+  std::map<FragmentId, ReduceRound> reduce_;  // wait for their contributions
   std::unique_ptr<SliceHost> slices_;
   std::map<WorkerKey, std::string> routes_;  // of control connections
   struct Assembly {

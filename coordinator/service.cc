@@ -159,6 +159,10 @@ void CoordinatorService::StartReducers(std::vector<std::unique_ptr<Reducer>> red
     if (blobs_) blobs_->NoteExchange();
     return server_->Send(route, std::move(frames));
   };
+  o.link = [this](const WorkerKey& key) -> std::optional<LinkRow> {
+    RouterServer* server = serving_;  // a restarted run begins before it
+    return server ? server->Link(key) : std::nullopt;
+  };
   reducer_ = std::make_unique<ReducerThread>(std::move(o), std::move(reducers), newest);
 }
 

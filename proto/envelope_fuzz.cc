@@ -1,11 +1,9 @@
 // libFuzzer target: whatever arrives, decoding does not crash, and what is accepted can be sent on.
 #include "common/check.h"
-#include "proto/chunk.h"
 #include "proto/codec.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const longhaul::ByteSpan bytes{reinterpret_cast<const std::byte*>(data), size};
-  (void)longhaul::DecodeChunkHeader(bytes);
   (void)longhaul::DecodeRunConfig(bytes);
   auto envelope = longhaul::DecodeEnvelope(bytes);
   if (!envelope.ok()) return 0;

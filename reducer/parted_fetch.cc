@@ -36,9 +36,24 @@ void PartedFetch::Start(Timestamp now) {
   Check(now);
 }
 
+void PartedFetch::SetWindow(size_t i) {
+  if (!options_.window) return;
+  const WorkerKey& holder = options_.parts[i].holder;
+  size_t transfers = 0;
+  uint64_t taken = 0;
+  for (size_t j = 0; j < receiving_.size(); ++j) {
+    const ChunkReceiver& receiver = receiving_[j].receiver;
+    if (receiver.complete()) continue;
+    if (options_.parts[j].holder == holder) ++transfers;
+    taken += std::max(receiver.window_bytes(), kFetchWindowBytes) - kFetchWindowBytes;
+  }
+  receiving_[i].receiver.SetWindow(options_.window(holder, transfers, taken, kFetchSharedBytes));
+}
+
 void PartedFetch::Ask(size_t i, bool new_attempt, Timestamp now) {
   Receiving& part = receiving_[i];
   Fetch fetch{.object = options_.parts[i].object.id};
+  SetWindow(i);
   if (new_attempt) {
     part.receiver.StartAttempt();
     part.transfer = options_.next_transfer();

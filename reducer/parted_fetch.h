@@ -19,8 +19,10 @@
 
 namespace longhaul {
 
-inline constexpr uint64_t kFetchWindowBytes = 4 * 1024 * 1024;  // of each part
-inline constexpr Duration kFetchStall = Seconds(5);             // without a chunk: ask again
+inline constexpr uint64_t kFetchWindowBytes = 4 * 1024 * 1024;  // of each part, at rest
+// What the parts of an object have beyond that, together, where the way from a holder asks for it.
+inline constexpr uint64_t kFetchSharedBytes = 128 * 1024 * 1024;
+inline constexpr Duration kFetchStall = Seconds(5);  // without a chunk: ask again
 
 class PartedFetch {
  public:
@@ -35,6 +37,10 @@ class PartedFetch {
     bool fall_back = true;                    // to the coordinator, at the first trouble
     std::function<uint64_t()> next_transfer;  // a number that was never given before
     std::function<bool(const WorkerKey& holder, const Fetch&)> ask;  // false: it was not sent
+    // Optional. The window of one of `transfers` from there; see CreditWindows::Window.
+    std::function<uint64_t(const WorkerKey& holder, size_t transfers, uint64_t taken_bytes,
+                           uint64_t shared_bytes)>
+        window;
   };
 
   // InvalidArgument: sizes that cannot be, or parts that do not make up the whole.
@@ -69,6 +75,7 @@ class PartedFetch {
   explicit PartedFetch(Options options) : options_(std::move(options)) {}
   void Ask(size_t part, bool new_attempt, Timestamp now);
   void FallBack(size_t part, Timestamp now);
+  void SetWindow(size_t part);
   void Check(Timestamp now);
 
   Options options_;

@@ -396,7 +396,9 @@ TEST_F(PartedFetchTest, PartsOfSomethingElseAreNotTaken) {
           {ObjectKind::kAggregate, f.attempt, i, 3, 10, payload.size(), Xxh3(AsBytes(payload))},
           AsBytes(payload), now_);
     }
-    if (holder == Key(1)) EXPECT_EQ(transfers_, before);
+    if (holder == Key(1)) {
+      EXPECT_EQ(transfers_, before);
+    }
   }
   EXPECT_FALSE(fetch->complete());
   // All of it is asked of the coordinator, whose word counts.

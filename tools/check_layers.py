@@ -40,7 +40,8 @@ IMPURE_HEADERS = re.compile(
 # belongs to the files proto/codec*, LibTorch to worker/train/*.
 FENCES = [
     (r"(ATen|torch|c10|caffe2)/", {"worker/train/", "pcn/rules/"}),
-    (r"(cuda.*|cublas.*|curand.*|cuda/.*)\.h", {"compression/cuda/", "worker/train/"}),
+    (r"(cuda.*|cublas.*|curand.*|cuda/.*)\.h",
+     {"compression/cuda/", "worker/train/", "worker/site/"}),
     (r"nccl\.h", {"worker/site/"}),
     (r"zmq(_addon|_utils)?\.(h|hpp)", {"transport"}),
     (r"google/protobuf/|.*\.pb\.h", {"proto/codec"}),

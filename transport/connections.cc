@@ -8,10 +8,10 @@ void Connections::OnAccepted(int fd) {
   OnClosed(fd);  // if its end went unnoticed
   Connection& connection = open_.emplace(fd, Connection(fd)).first->second;
   connection.number = next_number_++;
-  connection.socket.Tune({});
+  silent_by_host_[connection.socket.peer_host()][connection.number] = fd;
   ++silent_;
   if (open_.size() > limits_.connections) {
-    Cut(connection);
+    Cut(connection, CutReason::kTooMany);
   } else if (silent_ > limits_.silent) {
     CutOneSilent();
   }
@@ -21,46 +21,60 @@ void Connections::OnClosed(int fd) {
   const auto it = open_.find(fd);
   if (it == open_.end()) return;
   if (it->second.route.empty()) ++ended_silent_;
-  if (it->second.route.empty() && !it->second.cut) --silent_;
+  EndSilence(it->second);
   open_.erase(it);
+}
+
+void Connections::EndSilence(Connection& connection) {
+  if (!connection.silent) return;
+  connection.silent = false;
+  --silent_;
+  const auto host = silent_by_host_.find(connection.socket.peer_host());
+  host->second.erase(connection.number);
+  if (host->second.empty()) silent_by_host_.erase(host);
 }
 
 void Connections::OnMessage(int fd, const std::string& route, const WorkerKey& user) {
   const auto it = open_.find(fd);
   if (it == open_.end()) return;
   Connection& connection = it->second;
-  if (connection.route.empty() && !connection.cut) --silent_;
+  // Not before: strangers are not worth the system calls. Nothing to tune: the descriptor is
+  // another connection's by now, of which we have not heard yet.
+  if (connection.route.empty() && connection.socket.Tune({}).empty()) return;
+  EndSilence(connection);
   connection.route = route;
   connection.user = user;
   connection.delivered_since_sample = true;
 }
 
-void Connections::Cut(Connection& connection) {
+void Connections::CutRoute(const std::string& route, CutReason reason) {
+  for (auto& [fd, connection] : open_) {
+    if (connection.route == route) Cut(connection, reason);
+  }
+}
+
+void Connections::Cut(Connection& connection, CutReason reason) {
   if (connection.cut) return;
-  if (connection.route.empty()) --silent_;
+  EndSilence(connection);
   connection.cut = true;
   connection.socket.Cut();
-  ++cut_;
+  ++cuts_[static_cast<size_t>(reason)];
 }
 
 // The oldest of the address that has most silent connections: whoever floods us loses his own.
 void Connections::CutOneSilent() {
-  std::map<std::string, size_t> by_host;
-  for (const auto& [fd, c] : open_) {
-    if (c.route.empty() && !c.cut) ++by_host[c.socket.peer_host()];
-  }
-  const auto most = std::max_element(by_host.begin(), by_host.end(),
-                                     [](auto& a, auto& b) { return a.second < b.second; });
-  Connection* oldest = nullptr;
-  for (auto& [fd, c] : open_) {
-    if (!c.route.empty() || c.cut || c.socket.peer_host() != most->first) continue;
-    if (oldest == nullptr || c.number < oldest->number) oldest = &c;
-  }
-  if (oldest != nullptr) Cut(*oldest);
+  const auto most = std::max_element(
+      silent_by_host_.begin(), silent_by_host_.end(),
+      [](const auto& a, const auto& b) { return a.second.size() < b.second.size(); });
+  if (most == silent_by_host_.end()) return;
+  Cut(open_.at(most->second.begin()->second), CutReason::kSilent);
 }
 
-void Connections::Sample() {
-  for (auto& [fd, connection] : open_) SampleOne(connection);
+bool Connections::SampleSome(size_t most) {
+  auto it = open_.lower_bound(next_sampled_);
+  for (; most > 0 && it != open_.end(); --most, ++it) SampleOne(it->second);
+  next_sampled_ = it == open_.end() ? 0 : it->first;
+  return it == open_.end();
 }
 
 void Connections::SampleOne(Connection& connection) {
@@ -74,7 +88,7 @@ void Connections::SampleOne(Connection& connection) {
     connection.received_at_last_message = now->bytes_received;
   }
   if (now->bytes_received - connection.received_at_last_message > limits_.unfinished_bytes) {
-    Cut(connection);
+    Cut(connection, CutReason::kEndlessMessage);
   }
 }
 

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "common/ids.h"
+#include "transport/cut_reason.h"
 #include "transport/tcp_socket.h"
 
 namespace longhaul {
@@ -28,11 +29,15 @@ class Connections {
   void OnClosed(int fd);
   // A whole message came from `fd`, on this route.
   void OnMessage(int fd, const std::string& route, const WorkerKey& user);
-  // Looks at every connection. To be called some times a second, after pending messages were read.
-  void Sample();
+  // Ends the connection of a route, if it is still there.
+  void CutRoute(const std::string& route, CutReason reason);
+  // Looks at the next `most` connections; true when that was the last of them, and the next call
+  // begins again. To be called after pending messages were read, for a whole pass some times a
+  // second. In parts, because each costs system calls.
+  bool SampleSome(size_t most);
 
   size_t size() const { return open_.size(); }
-  uint64_t cut() const { return cut_; }
+  const CutCounts& cuts() const { return cuts_; }          // by CutReason
   uint64_t ended_silent() const { return ended_silent_; }  // without having delivered a message
   uint64_t socket_bytes_in() const { return bytes_in_; }
   uint64_t socket_bytes_out() const { return bytes_out_; }
@@ -45,6 +50,7 @@ class Connections {
     explicit Connection(int fd) : socket(fd) {}
     TcpSocket socket;
     uint64_t number = 0;  // in order of arrival
+    bool silent = true;   // not cut, no message yet
     std::string route;    // "": has not delivered a message yet
     WorkerKey user;       // who sent it
     bool delivered_since_sample = false;
@@ -53,15 +59,19 @@ class Connections {
     bool cut = false;
   };
 
-  void Cut(Connection& connection);
+  void Cut(Connection& connection, CutReason reason);
   void CutOneSilent();
+  void EndSilence(Connection& connection);
   void SampleOne(Connection& connection);
 
   Limits limits_;
   std::map<int, Connection> open_;
-  size_t silent_ = 0;  // not cut yet, no message yet
+  size_t silent_ = 0;
+  // Those by the host they come from and in order of arrival: a flood costs little per connection.
+  std::map<std::string, std::map<uint64_t, int>> silent_by_host_;
   uint64_t next_number_ = 0;
-  uint64_t cut_ = 0;
+  int next_sampled_ = 0;  // descriptor from which SampleSome goes on
+  CutCounts cuts_{};
   uint64_t ended_silent_ = 0;
   uint64_t bytes_in_ = 0;
   uint64_t bytes_out_ = 0;

@@ -5,6 +5,7 @@
 #include "common/rng.h"
 #include "transport/loopback.h"
 #include "transport/raw_peer.h"
+#include "transport/transfer.h"
 #include "transport/zmq_util.h"
 
 namespace longhaul {
@@ -238,6 +239,39 @@ TEST(HostileTest, EndlessMessageIsCut) {
   EXPECT_TRUE(Eventually([&] { return lab.server->counters().cut_connections == 1; }));
   EXPECT_FALSE(lab.inbox.PopFor(kMoment).has_value());
   ExpectService(lab);
+}
+
+// A member that sends chunks which nobody has granted: the receiver finds it, the server cuts it.
+TEST(HostileTest, CreditOverrunIsCutAndCounted) {
+  constexpr uint32_t kChunks = 64;
+  constexpr uint64_t kChunkBytes = 1000;
+  Lab lab;
+  auto receiver = ChunkReceiver::Create(
+      {.chunks = kChunks, .total_bytes = kChunks * kChunkBytes, .window_bytes = 2 * kChunkBytes});
+  ASSERT_TRUE(receiver.ok());
+  receiver->StartAttempt();
+  receiver->NoteGrantSent();
+  const uint64_t granted = receiver->GrantedBytes();
+  Member member(lab);
+  ASSERT_TRUE(member.Saw(ConnectionChange::kConnected));
+  for (uint32_t i = 0; i < kChunks; ++i) {
+    ASSERT_TRUE(member.client->Send(Text(std::string(kChunkBytes, 'c'))));
+    auto in = lab.inbox.PopFor(kPatience);
+    ASSERT_TRUE(in.has_value());
+    if (receiver->Accept(1, i, in->frames[0].bytes()) != ChunkReceiver::Verdict::kOverrun) continue;
+    lab.server->Cut(in->route, CutReason::kCreditOverrun);
+    break;
+  }
+  EXPECT_LE(receiver->bytes_held(), granted);
+  EXPECT_TRUE(member.Saw(ConnectionChange::kDisconnected));
+  const auto overruns = [&] {
+    return lab.server->counters().cut_by_reason[static_cast<size_t>(CutReason::kCreditOverrun)];
+  };
+  EXPECT_TRUE(Eventually([&] { return overruns() == 1; }));
+  EXPECT_EQ(lab.server->counters().cut_connections, 1u);
+  lab.server->Cut("gone", CutReason::kCreditOverrun);  // does nothing
+  ExpectService(lab);
+  EXPECT_EQ(overruns(), 1u);
 }
 
 TEST(HostileTest, LongMessageInManyPartsIsDroppedNotDelivered) {

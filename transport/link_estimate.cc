@@ -70,11 +70,11 @@ void LinkEstimate::EndInterval(Duration now) {
   const auto measured = static_cast<int64_t>(static_cast<double>(bytes) / seconds);
   // What comes at once after a stall of this machine is not the path's rate.
   const int64_t rate = last_rate_ > 0 ? std::min(measured, 2 * last_rate_) : measured;
-  last_rate_ = measured;
   interval_begin_ = now;
   ++intervals_;
   // A pause is no measurement: nobody sent.
   if (length > 2 * std::max(round_trip(), kFirstRoundTrip)) return;
+  last_rate_ = measured;
   const double best = kStillGrowing * static_cast<double>(rate_bytes_per_s());
   while (!rates_.empty() && rates_.back().value <= rate) rates_.pop_back();
   rates_.push_back({now, rate});

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <mutex>
+#include <numeric>
 #include <thread>
 
 #include "absl/strings/str_cat.h"
@@ -13,6 +14,7 @@
 #include "common/status_macros.h"
 #include "transport/connections.h"
 #include "transport/invitation.h"
+#include "transport/link_probe.h"
 #include "transport/outbox.h"
 #include "transport/self_test.h"
 #include "transport/zap_handler.h"
@@ -24,7 +26,9 @@ namespace {
 
 using Clock = std::chrono::steady_clock;
 
-constexpr int kReceiveBatch = 256;  // messages before the other sources get their turn
+constexpr int kReceiveBatch = 256;   // messages before the other sources get their turn
+constexpr int kEventBatch = 32;      // news of connections before messages get their turn
+constexpr size_t kSampleBatch = 32;  // connections that are looked at between messages
 constexpr Duration kSampleEvery = Milliseconds(250);
 constexpr int kBacklog = 1024;  // a fleet that reconnects at once, before accept
 constexpr int kRetryMs = 5;     // a connection whose pipe was full is tried again
@@ -63,20 +67,24 @@ class Server : public RouterServer {
       : options_(std::move(options)),
         outbox_(options_.max_queued_messages_per_route, options_.max_queued_bytes),
         connections_({AllowedConnections(options_.max_connections), options_.max_silent_connections,
-                      options_.max_unfinished_bytes}) {}
+                      options_.max_unfinished_bytes}),
+        probe_budget_(options_.max_probe_bytes) {}
   ~Server() override;
 
   absl::Status Begin();
 
   bool Send(const std::string& route, std::vector<Frame>&& frames) override;
   bool SendToAny(const std::vector<std::string>& routes, std::vector<Frame>&& frames) override;
+  void Cut(const std::string& route, CutReason reason) override;
   std::string address() const override { return address_; }
   uint16_t port() const override { return port_; }
   ServerCounters counters() const override;
   std::optional<SocketStats> Stats(const std::string& route) const override;
+  std::optional<LinkRow> Link(const WorkerKey& user) const override;
   std::vector<LinkRow> Links() const override;
 
  private:
+  LinkRow LinkLocked(const WorkerKey& user, const std::vector<std::string>& routes) const;
   absl::Status Bind();
   absl::Status SelfTest();
 
@@ -87,9 +95,11 @@ class Server : public RouterServer {
   void ReadMessages();
   bool ReadMessage();
   void Deliver(std::vector<Frame> parts);
+  void Answer(const Inbound& probe);
+  void DoCuts();
   void Flush();
   void FlushRoute(const std::string& route);
-  void Sample();
+  void PublishSample();
   void CountDroppedIn();
 
   const ServerOptions options_;
@@ -98,13 +108,15 @@ class Server : public RouterServer {
   Outbox outbox_;
   WakeUp wake_up_;
 
-  mutable std::mutex mutex_;  // the three below
+  mutable std::mutex mutex_;  // the four below
   ServerCounters counters_;
   std::map<std::string, SocketStats> stats_;
   std::map<WorkerKey, std::vector<std::string>> routes_;  // by user
+  std::vector<std::pair<std::string, CutReason>> to_cut_;
 
-  Connections connections_;  // the socket thread's
-  bool retry_soon_ = false;  // the socket thread's
+  Connections connections_;   // the socket thread's
+  ProbeBudget probe_budget_;  // the socket thread's
+  bool retry_soon_ = false;   // the socket thread's
 
   // In this order, so that sockets go before their context.
   ZmqContext context_;
@@ -118,6 +130,7 @@ absl::Status Server::Begin() {
   RETURN_IF_ERROR(CheckAddress(options_.listen, /*any_port=*/true));
   LONGHAUL_CHECK(options_.key_table != nullptr && options_.on_message != nullptr,
                  "a server needs a key table and a receiver");
+  LONGHAUL_CHECK(options_.note.size() <= kMaxFrameBytes, "a note is too long");
   LONGHAUL_CHECK(options_.high_water_messages >= 2, "a pipe of one message is mute");
   context_.reset(zmq_ctx_new());
   if (!context_) return ZmqError("cannot start ZeroMQ");
@@ -183,17 +196,35 @@ bool Server::SendToAny(const std::vector<std::string>& routes, std::vector<Frame
   return shortest != nullptr && Send(*shortest, std::move(frames));
 }
 
+void Server::Cut(const std::string& route, CutReason reason) {
+  {
+    std::lock_guard lock(mutex_);
+    if (to_cut_.size() >= options_.max_connections) return;  // whoever asks will ask again
+    to_cut_.emplace_back(route, reason);
+  }
+  wake_up_.Notify();
+}
+
+LinkRow Server::LinkLocked(const WorkerKey& user, const std::vector<std::string>& routes) const {
+  std::vector<SocketStats> stats;
+  for (const std::string& route : routes) {
+    const auto it = stats_.find(route);
+    if (it != stats_.end()) stats.push_back(it->second);
+  }
+  return SumLinks(ToHex(user.bytes), stats);
+}
+
+std::optional<LinkRow> Server::Link(const WorkerKey& user) const {
+  std::lock_guard lock(mutex_);
+  const auto it = routes_.find(user);
+  if (it == routes_.end()) return std::nullopt;
+  return LinkLocked(user, it->second);
+}
+
 std::vector<LinkRow> Server::Links() const {
   std::lock_guard lock(mutex_);
   std::vector<LinkRow> out;
-  for (const auto& [user, routes] : routes_) {
-    std::vector<SocketStats> stats;
-    for (const std::string& route : routes) {
-      const auto it = stats_.find(route);
-      if (it != stats_.end()) stats.push_back(it->second);
-    }
-    out.push_back(SumLinks(ToHex(user.bytes), stats));
-  }
+  for (const auto& [user, routes] : routes_) out.push_back(LinkLocked(user, routes));
   return out;
 }
 
@@ -215,14 +246,15 @@ void Server::Run() {
   zmq_pollitem_t items[] = {{router_.get(), 0, ZMQ_POLLIN, 0},
                             {monitor_.get(), 0, ZMQ_POLLIN, 0},
                             {nullptr, wake_up_.fd(), ZMQ_POLLIN, 0}};
-  Clock::time_point next_sample = Clock::now();
+  Clock::time_point next_sample = Clock::now();  // that begins, or goes on
   while (zmq_poll(items, 3, PollTimeoutMs(next_sample)) >= 0 || zmq_errno() == EINTR) {
     if (items[2].revents != 0) wake_up_.Clear();
     ReadEvents();
     ReadMessages();
+    DoCuts();
     Flush();
-    if (Clock::now() >= next_sample) {
-      Sample();
+    if (Clock::now() >= next_sample && connections_.SampleSome(kSampleBatch)) {
+      PublishSample();
       next_sample = Clock::now() + kSampleEvery;
     }
   }
@@ -236,8 +268,12 @@ int Server::PollTimeoutMs(Clock::time_point next_sample) const {
   return retry_soon_ ? std::min(kRetryMs, until_sample) : until_sample;
 }
 
+// Some at a time: a flood of connections must not keep members' messages waiting. A message that
+// overtakes the news of its own connection is accounted for with the next one.
 void Server::ReadEvents() {
-  while (auto event = NextEvent(monitor_.get())) {
+  for (int i = 0; i < kEventBatch; ++i) {
+    const auto event = NextEvent(monitor_.get());
+    if (!event) return;
     switch (event->event) {
       case ZMQ_EVENT_ACCEPTED:
         connections_.OnAccepted(event->value);
@@ -292,12 +328,29 @@ void Server::Deliver(std::vector<Frame> parts) {
     ++counters_.messages_in;
     counters_.payload_bytes_in += TotalBytes(in.frames);
   }
+  if (options_.max_probe_bytes > 0 && IsProbe(in.frames)) return Answer(in);
   options_.on_message(std::move(in));
+}
+
+// A full queue swallows the answer: whoever measures us measures that.
+void Server::Answer(const Inbound& probe) {
+  std::vector<Frame> answer = AnswerProbe(probe.frames, probe.user, options_.note,
+                                          Clock::now().time_since_epoch(), probe_budget_);
+  if (!answer.empty()) outbox_.Push(probe.route, std::move(answer));
 }
 
 void Server::CountDroppedIn() {
   std::lock_guard lock(mutex_);
   ++counters_.dropped_in;
+}
+
+void Server::DoCuts() {
+  std::vector<std::pair<std::string, CutReason>> cuts;
+  {
+    std::lock_guard lock(mutex_);
+    cuts.swap(to_cut_);
+  }
+  for (const auto& [route, reason] : cuts) connections_.CutRoute(route, reason);
 }
 
 void Server::Flush() {
@@ -329,8 +382,7 @@ void Server::FlushRoute(const std::string& route) {
   }
 }
 
-void Server::Sample() {
-  connections_.Sample();
+void Server::PublishSample() {
   std::map<std::string, SocketStats> stats = connections_.StatsByRoute();
   auto routes = connections_.RoutesByUser();
   std::lock_guard lock(mutex_);
@@ -339,7 +391,9 @@ void Server::Sample() {
   counters_.connections = connections_.size();
   counters_.refused_connections =
       std::max(connections_.ended_silent(), kSelfTestConnections) - kSelfTestConnections;
-  counters_.cut_connections = connections_.cut();
+  counters_.cut_by_reason = connections_.cuts();
+  counters_.cut_connections =
+      std::accumulate(counters_.cut_by_reason.begin(), counters_.cut_by_reason.end(), uint64_t{0});
   counters_.socket_bytes_in = connections_.socket_bytes_in();
   counters_.socket_bytes_out = connections_.socket_bytes_out();
 }

@@ -16,6 +16,7 @@
 #include "absl/status/statusor.h"
 #include "common/ids.h"
 #include "common/time.h"
+#include "transport/cut_reason.h"
 #include "transport/frame.h"
 #include "transport/key_table.h"
 #include "transport/keys.h"
@@ -52,6 +53,11 @@ struct ServerOptions {
   // Bytes that a connection may send without completing a message: bounds the memory that endless
   // multi-part messages take.
   uint64_t max_unfinished_bytes = 16 * 1024 * 1024;
+  // Probes of the way to us (transport/link_probe.h) are answered here, up to so many bytes per key
+  // that refill slowly; 0: none is. The note is what whoever holds a key or an invitation may know.
+  uint64_t max_probe_bytes = 512 * 1024 * 1024;
+  std::string note;  // at most kMaxFrameBytes
+
   Duration handshake_timeout = Seconds(3);
   Duration self_test_timeout = Seconds(10);
 };
@@ -70,7 +76,8 @@ struct ServerCounters {
   uint64_t refused_connections = 0;
   uint64_t dropped_in = 0;       // too many frames, removed key, route chosen by the client
   uint64_t dropped_out = 0;      // the connection had gone
-  uint64_t cut_connections = 0;  // by a limit above
+  uint64_t cut_connections = 0;  // by a limit above, or by Cut
+  CutCounts cut_by_reason{};     // the same, by CutReason
 };
 
 class RouterServer {
@@ -90,12 +97,18 @@ class RouterServer {
   // connections gets its chunks over all of them, and a slow one takes less.
   virtual bool SendToAny(const std::vector<std::string>& routes, std::vector<Frame>&& frames) = 0;
 
+  // Any thread. Ends the connection of a route soon, for good, and counts it under `reason`;
+  // nothing when it has gone. What came from it before may still be delivered.
+  virtual void Cut(const std::string& route, CutReason reason) = 0;
+
   virtual std::string address() const = 0;  // host:port, with the real port
   virtual uint16_t port() const = 0;
   virtual ServerCounters counters() const = 0;  // any thread
   // What the kernel says about the connection of a route that has sent a message; nothing when it
   // ended. At most a fraction of a second old. Any thread.
   virtual std::optional<SocketStats> Stats(const std::string& route) const = 0;
+  // Of one user; nothing without such connections. As old as Stats. Any thread.
+  virtual std::optional<LinkRow> Link(const WorkerKey& user) const = 0;
   // A row per user with connections that have sent a message. As old as Stats. Any thread.
   virtual std::vector<LinkRow> Links() const = 0;
 };

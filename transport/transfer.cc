@@ -56,6 +56,20 @@ void Outgoing::MarkSent() {
   run_offset_ = 0;
 }
 
+void CreditAccount::StartAttempt() {
+  lapsed_bytes_ += stated_bytes_;
+  stated_bytes_ = 0;
+  consumed_bytes_ = 0;
+}
+
+bool CreditAccount::Take(uint64_t bytes, bool first) {
+  if (first && bytes > stated_bytes_ - consumed_bytes_) return false;
+  if (bytes > 2 * (lapsed_bytes_ + stated_bytes_) - taken_bytes_) return false;
+  taken_bytes_ += bytes;
+  if (first) consumed_bytes_ += bytes;
+  return true;
+}
+
 absl::StatusOr<ChunkReceiver> ChunkReceiver::Create(const Options& options) {
   if (options.chunks == 0 || options.chunks > kMaxTransferChunks) {
     return absl::InvalidArgumentError("an object with no or too many chunks");
@@ -81,8 +95,7 @@ void ChunkReceiver::SetWindow(uint64_t bytes) {
 void ChunkReceiver::StartAttempt() {
   ++attempt_;
   counted_.assign(options_.chunks, false);
-  consumed_bytes_ = 0;
-  stated_grant_bytes_ = 0;
+  credit_.StartAttempt();
 }
 
 ChunkReceiver::Verdict ChunkReceiver::Refuse(std::string reason) {
@@ -105,10 +118,14 @@ ChunkReceiver::Verdict ChunkReceiver::Accept(uint64_t attempt, uint32_t chunk, B
   if (!duplicate && !PossibleSize(payload.size())) {
     return Refuse("a chunk's size does not fit the object");
   }
-  if (attempt == attempt_ && attempt != 0 && !counted_[chunk]) {
+  if (attempt != 0) {
     // The sender sends a chunk once per attempt, so it counts once, whoever brought it first.
-    counted_[chunk] = true;
-    consumed_bytes_ += payload.size();
+    const bool first = attempt == attempt_ && !counted_[chunk];
+    if (!credit_.Take(payload.size(), first)) {
+      refusal_ = "more than was granted";
+      return Verdict::kOverrun;
+    }
+    if (first) counted_[chunk] = true;
   }
   if (duplicate) return Verdict::kDuplicate;
   held_[chunk] = true;

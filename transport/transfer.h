@@ -26,6 +26,8 @@ namespace longhaul {
 
 inline constexpr uint32_t kMaxTransferChunks = 1u << 20;
 inline constexpr uint64_t kMaxTransferChunkBytes = 1024 * 1024;
+// A grant is said again when it has grown by one of so many parts of the window.
+inline constexpr uint64_t kGrantsPerWindow = 4;
 
 // Chunks [first, first + count).
 struct ChunkSpan {
@@ -70,6 +72,30 @@ class Outgoing {
   uint64_t granted_bytes_ = 0;
 };
 
+// What a receiver granted to one sender, attempt by attempt, and what came of it. A sender that
+// keeps to its credit is never found to overrun it: at most the stated grant of this attempt in
+// chunks that come for the first time, and, as a chunk may come twice (over two connections, or
+// late), at most twice all that was ever granted.
+class CreditAccount {
+ public:
+  // What is outstanding lapses, but may still come.
+  void StartAttempt();
+  // Stated to the sender, for the current attempt; never less than before.
+  void State(uint64_t granted_bytes) { stated_bytes_ = std::max(stated_bytes_, granted_bytes); }
+  // Payload came. `first`: of the current attempt and for the first time in it. False: the sender
+  // has overrun its credit; nothing is counted.
+  bool Take(uint64_t bytes, bool first);
+
+  uint64_t stated_bytes() const { return stated_bytes_; }      // in this attempt
+  uint64_t consumed_bytes() const { return consumed_bytes_; }  // came for the first time in it
+
+ private:
+  uint64_t stated_bytes_ = 0;
+  uint64_t consumed_bytes_ = 0;
+  uint64_t lapsed_bytes_ = 0;  // stated in earlier attempts
+  uint64_t taken_bytes_ = 0;   // in all attempts, twice or not
+};
+
 // The receiver's half.
 class ChunkReceiver {
  public:
@@ -81,7 +107,8 @@ class ChunkReceiver {
     // move.
     uint64_t window_bytes = 4 * 1024 * 1024;
   };
-  enum class Verdict { kNew, kDuplicate, kRefused };
+  // kOverrun: more than was granted; whoever sends it does not keep to the rules and is to be cut.
+  enum class Verdict { kNew, kDuplicate, kRefused, kOverrun };
 
   // InvalidArgument unless 1 <= chunks <= kMaxTransferChunks and the total fits that many chunks of
   // 1 to kMaxTransferChunkBytes.
@@ -92,7 +119,8 @@ class ChunkReceiver {
 
   // A chunk whose checksum is right. `attempt` is the one it was sent under; 0 for chunks that the
   // caller kept itself. On kNew the caller keeps the payload. kRefused (see refusal()): no such
-  // chunk or attempt, or an impossible size; the sender is broken or lies.
+  // chunk or attempt, or an impossible size; the sender is broken or lies. kOverrun: beyond what
+  // NoteGrantSent has stated.
   Verdict Accept(uint64_t attempt, uint32_t chunk, ByteSpan payload);
   const std::string& refusal() const { return refusal_; }
 
@@ -103,12 +131,14 @@ class ChunkReceiver {
   uint64_t window_bytes() const { return window_bytes_; }
   // Cumulative grant of the current attempt: consumed + window, and never less than before.
   uint64_t GrantedBytes() const {
-    return std::max(stated_grant_bytes_, consumed_bytes_ + window_bytes_);
+    return std::max(credit_.stated_bytes(), credit_.consumed_bytes() + window_bytes_);
   }
   // True when the grant has grown by a quarter of the window since it was last stated: time to send
   // it again (and call NoteGrantSent).
-  bool GrantDue() const { return GrantedBytes() - stated_grant_bytes_ >= window_bytes_ / 4; }
-  void NoteGrantSent() { stated_grant_bytes_ = GrantedBytes(); }
+  bool GrantDue() const {
+    return GrantedBytes() - credit_.stated_bytes() >= window_bytes_ / kGrantsPerWindow;
+  }
+  void NoteGrantSent() { credit_.State(GrantedBytes()); }
 
   uint64_t attempt() const { return attempt_; }
   uint32_t chunks_held() const { return held_count_; }
@@ -130,10 +160,9 @@ class ChunkReceiver {
   uint64_t largest_chunk_bytes_;
   uint64_t window_bytes_;
   uint64_t attempt_ = 0;
-  uint64_t consumed_bytes_ = 0;      // of chunks sent in this attempt
-  uint64_t stated_grant_bytes_ = 0;  // in this attempt
+  CreditAccount credit_;
   std::vector<bool> held_;
-  std::vector<bool> counted_;  // in consumed_bytes_
+  std::vector<bool> counted_;  // as consumed in this attempt
   std::vector<Digest> digests_;
   uint32_t held_count_ = 0;
   uint64_t held_bytes_ = 0;

@@ -184,6 +184,7 @@ TEST(TransferTest, CreateRefusesImpossibleObjects) {
 TEST(TransferTest, ReceiverRefusesWhatDoesNotFit) {
   ChunkReceiver receiver = MakeReceiver({.chunks = 3, .total_bytes = 10});
   receiver.StartAttempt();
+  receiver.NoteGrantSent();
   EXPECT_EQ(receiver.Accept(1, 3, AsBytes("x")), Verdict::kRefused);
   EXPECT_EQ(receiver.Accept(2, 0, AsBytes("x")), Verdict::kRefused);
   EXPECT_EQ(receiver.Accept(1, 0, {}), Verdict::kRefused);
@@ -195,6 +196,60 @@ TEST(TransferTest, ReceiverRefusesWhatDoesNotFit) {
   EXPECT_EQ(receiver.Accept(1, 2, AsBytes("12")), Verdict::kNew);
   EXPECT_TRUE(receiver.complete());
   EXPECT_EQ(receiver.bytes_held(), 10u);
+}
+
+TEST(TransferTest, SenderThatOverrunsItsCreditIsFound) {
+  ChunkReceiver receiver =
+      MakeReceiver({.chunks = 100, .total_bytes = 10'000, .window_bytes = 9'901});
+  const std::string payload(100, 'p');
+  receiver.StartAttempt();
+  EXPECT_EQ(receiver.Accept(1, 0, AsBytes(payload)), Verdict::kOverrun);  // nothing was granted
+  EXPECT_FALSE(receiver.Has(0));
+  receiver.NoteGrantSent();  // 9901 bytes
+  for (uint32_t i = 0; i < 99; ++i) {
+    EXPECT_EQ(receiver.Accept(1, i, AsBytes(payload)), Verdict::kNew) << i;
+  }
+  EXPECT_EQ(receiver.Accept(1, 99, AsBytes(payload)), Verdict::kOverrun);
+  receiver.NoteGrantSent();
+  EXPECT_EQ(receiver.Accept(1, 99, AsBytes(payload)), Verdict::kNew);
+}
+
+TEST(TransferTest, RepeatedChunksAreCreditToo) {
+  ChunkReceiver receiver = MakeReceiver({.chunks = 4, .total_bytes = 400});
+  const std::string payload(100, 'p');
+  receiver.StartAttempt();
+  receiver.SetWindow(1);  // one chunk, which may have up to 397 bytes
+  receiver.NoteGrantSent();
+  EXPECT_EQ(receiver.Accept(1, 0, AsBytes(payload)), Verdict::kNew);
+  for (int i = 0; i < 6; ++i) {
+    EXPECT_EQ(receiver.Accept(1, 0, AsBytes(payload)), Verdict::kDuplicate);
+  }
+  EXPECT_EQ(receiver.Accept(1, 0, AsBytes(payload)), Verdict::kOverrun);  // 800 of 794 bytes
+  // A new attempt grants anew, for what is late as well.
+  receiver.StartAttempt();
+  EXPECT_EQ(receiver.Accept(1, 0, AsBytes(payload)), Verdict::kOverrun);
+  receiver.NoteGrantSent();
+  EXPECT_EQ(receiver.Accept(1, 0, AsBytes(payload)), Verdict::kDuplicate);
+  EXPECT_EQ(receiver.Accept(2, 1, AsBytes(payload)), Verdict::kNew);
+}
+
+// The account that others use without a ChunkReceiver.
+TEST(TransferTest, CreditAccountHoldsWhatWasStated) {
+  CreditAccount credit;
+  EXPECT_FALSE(credit.Take(1, true));
+  credit.State(100);
+  credit.State(50);  // never shrinks
+  EXPECT_TRUE(credit.Take(100, true));
+  EXPECT_FALSE(credit.Take(1, true));
+  EXPECT_TRUE(credit.Take(100, false));
+  EXPECT_FALSE(credit.Take(1, false));
+  EXPECT_FALSE(credit.Take(UINT64_MAX, false));
+  credit.StartAttempt();
+  EXPECT_EQ(credit.consumed_bytes(), 0u);
+  EXPECT_FALSE(credit.Take(1, true));
+  credit.State(10);
+  EXPECT_FALSE(credit.Take(11, true));
+  EXPECT_TRUE(credit.Take(10, true));
 }
 
 TEST(TransferTest, WrongRootIsNotVerifiedAndResetStartsOver) {

@@ -15,6 +15,9 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
+double MedianLateMs(const RunOutcome& outcome) {
+  return std::chrono::duration<double, std::milli>(outcome.network.median_late).count();
+}
 double WorstLateMs(const RunOutcome& outcome) {
   return std::chrono::duration<double, std::milli>(outcome.network.worst_late).count();
 }
@@ -118,6 +121,7 @@ std::string OutcomeJson(const Scenario& scenario, Tier tier, const RunOutcome& o
                   {"valid", outcome.valid()},
                   {"problem", outcome.problem},
                   {"elapsed_seconds", outcome.elapsed_s},
+                  {"median_late_ms", MedianLateMs(outcome)},
                   {"worst_late_ms", WorstLateMs(outcome)},
                   {"metrics", std::move(metrics)},
                   {"checks", std::move(checks)},

@@ -11,7 +11,8 @@ namespace longhaul::wan {
 // Metrics, assertions, links, lateness, verdict.
 std::string FormatOutcome(const Scenario& scenario, Tier tier, const RunOutcome& outcome);
 
-// {"scenario", "tier", "passed", "valid", "problem", "elapsed_seconds", "worst_late_ms", "metrics",
+// {"scenario", "tier", "passed", "valid", "problem", "elapsed_seconds", "median_late_ms",
+// "worst_late_ms", "metrics",
 // "checks": [{"text", "place", "value", "holds", "skipped"}], "links": [...]}, one line. Numbers
 // that were not measured are null.
 std::string OutcomeJson(const Scenario& scenario, Tier tier, const RunOutcome& outcome);

@@ -69,12 +69,14 @@ std::string FormatNetwork(const Scenario& scenario, const EmulatorReport& report
              report.links[2 * n + 2 * b + 1]);
     }
   }
+  const double median_ms = duration<double, std::milli>(report.median_late).count();
   const double worst_ms = duration<double, std::milli>(report.worst_late).count();
   std::string out = table.ToString();
   absl::StrAppend(
-      &out, absl::StrFormat("emulator's own worst lateness %.2f ms, %s later than 1 ms%s\n",
-                            worst_ms, Percent(report.late_1ms, report.deliveries - report.late_1ms),
-                            report.valid() ? "" : ": INVALID, this machine was too busy"));
+      &out, absl::StrFormat(
+                "emulator's own lateness: median %.2f ms, worst %.2f ms, %s later than 1 ms%s\n",
+                median_ms, worst_ms, Percent(report.late_1ms, report.deliveries - report.late_1ms),
+                report.valid() ? "" : ": INVALID, this machine was too busy"));
   return out;
 }
 

@@ -186,6 +186,18 @@ bool Peers::TakeRelayed(std::vector<Frame>& frames) {
   return true;
 }
 
+LinkRow Peers::LinkTo(const WorkerKey& to) const {
+  std::lock_guard lock(mutex_);
+  if (to == WorkerKey{}) return bulk_ ? SumLinks("", std::vector{bulk_->stats()}) : LinkRow();
+  auto link = links_.find(to);
+  if (link != links_.end() && link->second.client && link->second.up)
+    return SumLinks("", std::vector{link->second.client->stats()});
+  auto route = routes_.find(to);
+  const auto stats =
+      server_ && route != routes_.end() ? server_->Stats(route->second) : std::nullopt;
+  return stats ? SumLinks("", std::vector{*stats}) : LinkRow();
+}
+
 std::vector<PeerLink> Peers::Links() const {
   std::lock_guard lock(mutex_);
   std::vector<PeerLink> links;

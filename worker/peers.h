@@ -17,6 +17,7 @@
 #include "proto/messages.h"
 #include "transport/client.h"
 #include "transport/key_table.h"
+#include "transport/link_table.h"
 #include "transport/server.h"
 
 namespace longhaul {
@@ -61,6 +62,9 @@ class Peers {
   // What came over the relay; false: it was not relayed.
   bool TakeRelayed(std::vector<Frame>& frames);
 
+  // What the kernel says of the way there; zero key: over the relay's connection to the
+  // coordinator. Without a connection of its own, a row without a round trip.
+  LinkRow LinkTo(const WorkerKey& to) const;
   std::vector<PeerLink> Links() const;  // to the reducers
 
  private:

@@ -430,6 +430,8 @@ Duration WorkerService::BeatEvery() const {
 
 void WorkerService::Beat() {
   SendHeartbeat();
+  // A superseded process with this key may have taken the relay's line with its own greeting.
+  if (bulk_up_ && core_->assignment() && !core_->assignment()->peers.empty()) peers_->Greet();
   // A connection that is up but brings no answers is replaced.
   if (core_->welcome() && control_->connected() &&
       MonotonicNs() - last_heard_ns_ >

@@ -20,6 +20,7 @@
 #include "reducer/parted_fetch.h"
 #include "sharding/order/mixed_order.h"
 #include "transport/client.h"
+#include "transport/credit_windows.h"
 #include "transport/invitation.h"
 #include "transport/keys.h"
 #include "transport/transfer.h"
@@ -222,6 +223,7 @@ class WorkerService {
   uint64_t sequence_ = 0;
   uint64_t transfers_;  // numbers them; grows over the lives of this worker
   std::optional<PartedFetch> download_;
+  CreditWindows credit_{kFetchWindowBytes};
   std::map<FragmentId, Fetched> fetched_;  // what the core has been told is here
   std::map<ContributionId, Upload> uploads_;
   std::map<SendingId, Sending> sendings_;

@@ -34,6 +34,10 @@ void WorkerService::StartDownload(const FetchObject& request) {
   o.parts = PartsOf(request);
   o.next_transfer = [this] { return ++transfers_; };
   o.ask = [this](const WorkerKey& holder, const Fetch& fetch) { return SendPeer(holder, fetch); };
+  o.window = [this](const WorkerKey& holder, size_t transfers, uint64_t taken, uint64_t shared) {
+    credit_.OnLink(holder, Now(), peers_->LinkTo(holder));
+    return credit_.Window(holder, transfers, taken, shared);
+  };
   absl::StatusOr<PartedFetch> fetch = PartedFetch::Create(o);
   if (!fetch.ok() && !o.parts.empty()) {
     o.parts.clear();
@@ -56,6 +60,7 @@ void WorkerService::OnChunk(const WorkerKey& from, const std::vector<Frame>& fra
   if (samples_) samples_->NoteExchange();
   if (sharing_) sharing_->NoteExchange();
   if (!download_) return;
+  credit_.OnConsumed(from, Now(), frames[1].size());
   download_->OnChunk(from, *header, frames[1].bytes(), Now());
   CheckDownload();
 }

@@ -1,10 +1,12 @@
 // How much memory a worker needs, before it trains: running out is no way to find a limit.
 //
-//   parameters x 4 bytes x (weights, gradients, inner optimizer, exchange)
+//   parameters x 4 bytes x (weights, gradients, inner optimizer, evaluation, exchange)
 //   activations of one micro-batch, as the autograd graph keeps them (counted below)
 //   coded contribution and aggregate, and a fixed part for the program
+//   what the C library keeps of freed blocks, as measured: two copies and an eighth of activations
 //
-// All in float32, like the trainer. Pure; any thread.
+// All in float32, like the trainer. Measured peaks of longhaul-worker: docs/RESULTS.md. Pure; any
+// thread.
 #pragma once
 
 #include <cstdint>
@@ -31,14 +33,18 @@ struct MemoryEstimate {
   uint64_t weights_bytes = 0;
   uint64_t gradients_bytes = 0;
   uint64_t optimizer_bytes = 0;
-  uint64_t exchange_bytes = 0;  // global parameters, outer momentum, residual, parameters as sent
+  uint64_t evaluation_bytes = 0;  // the second set of weights that is evaluated
   uint64_t activations_bytes = 0;
+  uint64_t kept_bytes = 0;      // freed, and not given back
+  uint64_t exchange_bytes = 0;  // global parameters, outer momentum, residual, parameters as sent
   uint64_t coded_bytes = 0;
   uint64_t program_bytes = 0;
-  uint64_t total() const {
-    return weights_bytes + gradients_bytes + optimizer_bytes + exchange_bytes + activations_bytes +
-           coded_bytes + program_bytes;
+  // Where the model trains: on the host or on a device.
+  uint64_t training() const {
+    return weights_bytes + gradients_bytes + optimizer_bytes + evaluation_bytes +
+           activations_bytes + kept_bytes;
   }
+  uint64_t total() const { return training() + exchange_bytes + coded_bytes + program_bytes; }
 };
 
 MemoryEstimate EstimateMemory(const MemoryModel& model, uint64_t micro_batch_sequences);

@@ -48,8 +48,6 @@ class TunEmulator : public Emulator {
   void ReadDevice(uint32_t host);
   void DeliverDue();
   void Deliver(const Network::Delivery& delivery, Duration now);
-  void ForgetLateness() { live_.worst_late = Duration(0), live_.deliveries = live_.late_1ms = 0; }
-  void Note(Duration late) { live_.worst_late = std::max(live_.worst_late, late); }
   void ApplyChanges();
   void Publish(Duration now);
   void Wake();
@@ -62,7 +60,8 @@ class TunEmulator : public Emulator {
   std::atomic<bool> reset_lateness_{false};
   std::vector<uint32_t> readable_;  // hosts
   std::vector<uint8_t> buffer_ = std::vector<uint8_t>(kVnetHeaderBytes + kMaxPacketBytes);
-  EmulatorReport live_;  // the thread's
+  EmulatorReport live_;  // the thread's, as is the next
+  Lateness lateness_;
   Duration next_report_{0};
   mutable std::mutex mutex_;  // the two below
   EmulatorReport report_;
@@ -121,11 +120,11 @@ void TunEmulator::Run() {
   while (!stop_) {
     Wait();
     const Duration begin = Now();
-    if (reset_lateness_.exchange(false)) ForgetLateness();
+    if (reset_lateness_.exchange(false)) lateness_.Forget();
     for (uint32_t host : readable_) ReadDevice(host);
     DeliverDue();
     const Duration end = Now();
-    Note(end - begin);
+    lateness_.NoteTurn(end - begin);
     if (end >= next_report_) Publish(end);
   }
 }
@@ -184,15 +183,13 @@ void TunEmulator::DeliverDue() {
 
 void TunEmulator::Deliver(const Network::Delivery& delivery, Duration now) {
   const std::vector<uint8_t>& bytes = delivery.parcel.bytes;
-  const Duration late = now - delivery.due;
-  ++live_.deliveries;
-  if (late > Milliseconds(1)) ++live_.late_1ms;
-  Note(late);
+  lateness_.NoteDelivery(now - delivery.due);
   if (::write(tuns_[delivery.parcel.to], bytes.data(), bytes.size()) < 0) ++live_.write_drops;
 }
 
 void TunEmulator::Publish(Duration now) {
   next_report_ = now + kReportEvery;
+  live_.Take(lateness_);
   live_.links.clear();
   for (const Link& link : network_.links()) live_.links.push_back(link.counters());
   std::lock_guard lock(mutex_);

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "wan/emulate/lateness.h"
 #include "wan/emulate/network.h"
 
 namespace longhaul::wan {
@@ -17,13 +18,20 @@ namespace longhaul::wan {
 inline constexpr Duration kWorstLateness = Milliseconds(20);
 
 struct EmulatorReport {
-  Duration worst_late{0};  // of a packet, or of one turn of the loop
+  Duration worst_late{0};   // of a packet, or of one turn of the loop
+  Duration median_late{0};  // of packets: the error of the emulated delay
   uint64_t deliveries = 0;
   uint64_t late_1ms = 0;            // deliveries more than a millisecond late
   uint64_t foreign = 0;             // packets to addresses outside, or not IPv4
   uint64_t write_drops = 0;         // refused by a device
   std::vector<LinkCounters> links;  // as in Network::links()
   bool valid() const { return worst_late <= kWorstLateness; }
+  void Take(const Lateness& lateness) {
+    worst_late = lateness.worst();
+    median_late = lateness.median();
+    deliveries = lateness.deliveries();
+    late_1ms = lateness.late_1ms();
+  }
 };
 
 class Emulator {

@@ -127,6 +127,7 @@ class TcpRelay : public Relay {
   bool held_ = false;  // something could be read that the network does not take now
   std::atomic<bool> stop_{false};
   std::atomic<bool> reset_lateness_{false};
+  Lateness lateness_;
   EmulatorReport live_;
   Duration next_report_{0};
   mutable std::mutex mutex_;  // the two below
@@ -187,16 +188,13 @@ void TcpRelay::Run() {
   while (!stop_) {
     Wait();
     const Duration begin = Now();
-    if (reset_lateness_.exchange(false)) {
-      live_.worst_late = Duration(0);
-      live_.deliveries = live_.late_1ms = 0;
-    }
+    if (reset_lateness_.exchange(false)) lateness_.Forget();
     ApplyChanges();
     ReadAll();
     DeliverDue();
     DropEnded();
     const Duration end = Now();
-    live_.worst_late = std::max(live_.worst_late, end - begin);
+    lateness_.NoteTurn(end - begin);
     if (end >= next_report_) Publish(end);
   }
 }
@@ -298,10 +296,7 @@ void TcpRelay::SendParcel(uint64_t id, const Stream& stream, bool from_target, s
 void TcpRelay::DeliverDue() {
   Duration now = Now();
   while (auto delivery = network_.Receive(now)) {
-    ++live_.deliveries;
-    const Duration late = now - delivery->due;
-    if (late > Milliseconds(1)) ++live_.late_1ms;
-    live_.worst_late = std::max(live_.worst_late, late);
+    lateness_.NoteDelivery(now - delivery->due);
     Deliver(delivery->parcel);
     now = Now();
   }
@@ -366,6 +361,7 @@ void TcpRelay::ApplyChanges() {
 
 void TcpRelay::Publish(Duration now) {
   next_report_ = now + kReportEvery;
+  live_.Take(lateness_);
   live_.links.clear();
   for (const Link& link : network_.links()) live_.links.push_back(link.counters());
   std::lock_guard lock(mutex_);

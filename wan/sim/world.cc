@@ -233,13 +233,14 @@ void World::WorkerExited(size_t process, const ExitWorker& exit) {
 }
 
 // Half of the pairs of machines reach each other; the others go through the coordinator. Of two
-// machines with one key it is the one whose process is newer.
+// machines with one key it is the one whose process lives, and of two of these the newer.
 std::optional<size_t> World::Reachable(size_t machine, const WorkerKey& peer) const {
   std::optional<size_t> to;
   for (size_t i = 0; peer != WorkerKey{} && i < machines_.size(); ++i) {
     const size_t process = machines_[i].process;
     if (machines_[i].key != peer || process == SIZE_MAX) continue;
-    if (!to || process > machines_[*to].process) to = i;
+    const auto rank = [&](size_t p) { return std::pair(processes_[p]->alive(), p); };
+    if (!to || rank(process) > rank(machines_[*to].process)) to = i;
   }
   if (!to) return to;
   const uint64_t pair =

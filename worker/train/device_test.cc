@@ -29,5 +29,13 @@ TEST(Device, AutoExplainsWhatCudaRefuses) {
       << automatic->description;
 }
 
+TEST(Device, TooLittleMemoryIsRefusedWithBothNumbers) {
+  EXPECT_TRUE(JudgeDeviceMemory(24'000'000'000, 20'000'000'000).ok());
+  const absl::Status refused = JudgeDeviceMemory(8'000'000'000, 20'000'000'000);
+  EXPECT_EQ(refused.code(), absl::StatusCode::kResourceExhausted);
+  EXPECT_NE(refused.message().find("about 20.0 GB of GPU memory, and 7.6 GB"),
+            absl::string_view::npos);
+}
+
 }  // namespace
 }  // namespace longhaul

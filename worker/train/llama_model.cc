@@ -14,6 +14,9 @@ at::Tensor View(const Parameter& p, const at::Tensor& flat) {
       .view(shape);
 }
 
+// Under autocast linear gives bf16; what turns positions stays in float32.
+at::Tensor InFloat32(const at::Tensor& x) { return x.to(at::kFloat); }
+
 // x: (batch · positions, d). Heads are (batch, positions, heads, h) until attention wants
 // (batch, heads, positions, h).
 at::Tensor Attention(const LlamaShape& s, const LlamaLayerWeights& w, const RotaryTable& rotary,
@@ -22,9 +25,9 @@ at::Tensor Attention(const LlamaShape& s, const LlamaLayerWeights& w, const Rota
   auto heads = [&](const at::Tensor& weight) {
     return at::linear(x, weight).view({batch, positions, -1, h});
   };
-  const at::Tensor q = Rotate(heads(w.q), rotary).transpose(1, 2);
-  at::Tensor k = Rotate(heads(w.k), rotary).transpose(1, 2);
-  at::Tensor v = heads(w.v).transpose(1, 2);
+  const at::Tensor q = Rotate(InFloat32(heads(w.q)), rotary).transpose(1, 2);
+  at::Tensor k = Rotate(InFloat32(heads(w.k)), rotary).transpose(1, 2);
+  at::Tensor v = InFloat32(heads(w.v)).transpose(1, 2);
   const int64_t group = s.num_attention_heads / s.num_key_value_heads;
   if (group > 1) {  // query head i reads key head i / group
     k = at::repeat_interleave(k, group, 1);
@@ -42,7 +45,8 @@ at::Tensor Mlp(const LlamaLayerWeights& w, const at::Tensor& x) {
 }  // namespace
 
 LlamaWeights ViewWeights(const LlamaShape& shape, const ParameterTable& table,
-                         const at::Tensor& flat, const at::Tensor* flat_gradient) {
+                         const at::Tensor& flat, const at::Tensor* flat_gradient,
+                         const UseLeaf& use) {
   size_t next = 0;
   auto take = [&] {
     const Parameter& p = table.parameters[next++];
@@ -50,6 +54,7 @@ LlamaWeights ViewWeights(const LlamaShape& shape, const ParameterTable& table,
     if (flat_gradient != nullptr) {
       view.set_requires_grad(true);
       view.mutable_grad() = View(p, *flat_gradient);
+      if (use) use(next - 1, view);
     }
     return view;
   };

@@ -6,6 +6,7 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <functional>
 #include <vector>
 
 #include "model/llama.h"
@@ -24,9 +25,12 @@ struct LlamaWeights {
 };
 
 // Views into a flat vector in the table's order; they share its memory. With `flat_gradient` (as
-// long as `flat`) each view is a leaf that requires a gradient, accumulated in place there.
+// long as `flat`) each view is a leaf that requires a gradient, accumulated in place there; `use`,
+// if any, is called for each, with its place in the table.
+using UseLeaf = std::function<void(size_t parameter, const at::Tensor& leaf)>;
 LlamaWeights ViewWeights(const LlamaShape& shape, const ParameterTable& table,
-                         const at::Tensor& flat, const at::Tensor* flat_gradient);
+                         const at::Tensor& flat, const at::Tensor* flat_gradient,
+                         const UseLeaf& use = {});
 
 // One layer: attention and MLP, each after its norm and with its skip. x: (batch · positions, d),
 // contiguous; the rotary table has exactly `positions` positions.

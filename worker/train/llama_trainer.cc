@@ -1,14 +1,19 @@
 #include "worker/train/llama_trainer.h"
 
+#include <ATen/Context.h>
 #include <ATen/Parallel.h>
+#include <ATen/autocast_mode.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/cross_entropy_loss.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/linalg_vector_norm.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 #include <malloc.h>
+#include <torch/csrc/autograd/function_hook.h>
+#include <torch/csrc/autograd/variable.h>
 
 #include <algorithm>
 #include <cmath>
@@ -19,6 +24,7 @@
 #include "common/rng.h"
 #include "common/status_macros.h"
 #include "model/parameter_table.h"
+#include "worker/site/gradient_buckets.h"
 #include "worker/train/inner_optimizer.h"
 #include "worker/train/llama_model.h"
 
@@ -56,6 +62,47 @@ void KeepFreedMemory() {
   mallopt(M_MMAP_THRESHOLD, kLargeBytes);
   mallopt(M_TRIM_THRESHOLD, kLargeBytes);
 }
+
+// What is computed in it on CUDA has its products of matrices in bf16.
+class Bf16Scope {
+ public:
+  explicit Bf16Scope(const at::Device& device) : on_(device.is_cuda()) {
+    if (!on_) return;
+    at::autocast::increment_nesting();
+    at::autocast::set_autocast_dtype(at::kCUDA, at::kBFloat16);
+    at::autocast::set_autocast_enabled(at::kCUDA, true);
+  }
+  ~Bf16Scope() {
+    if (!on_) return;
+    at::autocast::set_autocast_enabled(at::kCUDA, false);
+    if (at::autocast::decrement_nesting() == 0) at::autocast::clear_cache();
+  }
+  Bf16Scope(const Bf16Scope&) = delete;
+  Bf16Scope& operator=(const Bf16Scope&) = delete;
+
+ private:
+  const bool on_;
+};
+
+// As deterministic as CUDA's kernels can be; one that cannot says so and goes on.
+void PreferDeterminism() {
+  at::globalContext().setDeterministicAlgorithms(true, /*warn_only=*/true);
+  at::globalContext().setBenchmarkCuDNN(false);
+}
+
+// Tells the buckets when a leaf's gradient is complete.
+class ReadyHook final : public torch::autograd::PostAccumulateGradHook {
+ public:
+  ReadyHook(GradientBuckets& buckets, size_t parameter)
+      : buckets_(buckets), parameter_(parameter) {}
+  void operator()(const at::Tensor&) override { buckets_.Ready(parameter_); }
+
+ private:
+  GradientBuckets& buckets_;
+  const size_t parameter_;
+};
+
+constexpr int64_t kStagingFloats = 1 << 20;
 
 // Inputs and targets of whole sequences, row after row.
 struct Batch {
@@ -98,11 +145,17 @@ uint16_t Draw(std::span<const float> logits, double u) {
 
 struct LlamaTrainer::State {
   State(const LlamaShape& s, const TrainOptions& o, const std::string& device_name)
-      : shape(s), options(o), table(MakeParameterTable(s)), device(device_name) {
+      : shape(s), options(o), table(MakeParameterTable(s)), device(device_name), buckets(table) {
+    if (device.is_cuda()) {
+      PreferDeterminism();
+      staging = at::empty({kStagingFloats}, at::TensorOptions(at::kFloat).pinned_memory(true));
+    }
     flat =
         at::zeros({static_cast<int64_t>(table.elements)}, at::TensorOptions(at::kFloat)).to(device);
     gradient = at::zeros_like(flat);
-    weights = ViewWeights(shape, table, flat, &gradient);
+    weights = ViewWeights(shape, table, flat, &gradient, [&](size_t i, const at::Tensor& leaf) {
+      torch::autograd::impl::set_post_acc_grad_hooks(leaf, std::make_unique<ReadyHook>(buckets, i));
+    });
     rotary = MakeRotaryTable(options.sequence_length, shape.head_size(), shape.rope_theta);
     rotary.cosine = rotary.cosine.to(device);
     rotary.sine = rotary.sine.to(device);
@@ -152,6 +205,7 @@ struct LlamaTrainer::State {
     const int64_t rows = static_cast<int64_t>(inputs.size()) / length;
     const at::Tensor tokens = HostView(inputs, {rows, length}, at::kLong).to(device);
     const at::Tensor wanted = HostView(targets, {rows * length}, at::kLong).to(device);
+    const Bf16Scope scope(device);
     return at::cross_entropy_loss(LlamaLogits(shape, w, rotary, tokens), wanted, {},
                                   at::Reduction::Sum, kIgnoredTarget);
   }
@@ -179,6 +233,58 @@ struct LlamaTrainer::State {
         at::full({}, 1.0 / static_cast<double>(CountTargets(targets)), flat.options());
     return ForMicroBatches(weights, inputs, targets,
                            [&](const at::Tensor& loss) { loss.backward(share); });
+  }
+
+  // This rank's part of a gradient over `all_targets` targets; the last micro-batch gives its
+  // buckets to the sums while it goes backward. Its share of the mean loss.
+  double BackwardPart(const Batch& batch, uint64_t all_targets, DeviceGroup& sums) {
+    gradient.zero_();
+    const double per_target = 1.0 / static_cast<double>(all_targets);
+    const at::Tensor share = at::full({}, per_target, flat.options());
+    const std::span<float> whole(gradient.mutable_data_ptr<float>(), table.elements);
+    const size_t micro = size_t{options.micro_batch_size} * options.sequence_length;
+    double sum = 0;
+    for (size_t at = 0; at < batch.inputs.size(); at += micro) {
+      const size_t n = std::min(micro, batch.inputs.size() - at);
+      const at::Tensor loss = LossSum(weights, std::span(batch.inputs).subspan(at, n),
+                                      std::span(batch.targets).subspan(at, n));
+      sum += loss.item<float>();
+      if (at + n == batch.inputs.size()) buckets.Begin(sums, whole);
+      loss.backward(share);
+    }
+    if (batch.inputs.empty()) buckets.Begin(sums, whole);
+    buckets.Finish();
+    return sum * per_target;
+  }
+
+  // θ and host memory; through pinned memory where the device is not the host.
+  void Write(at::Tensor to, std::span<const float> values) {
+    if (!staging.defined()) {
+      to.copy_(HostFloats(values));
+      return;
+    }
+    for (size_t at = 0; at < values.size(); at += kStagingFloats) {
+      const std::span<const float> part =
+          values.subspan(at, std::min<size_t>(kStagingFloats, values.size() - at));
+      const auto n = static_cast<int64_t>(part.size());
+      at::Tensor pinned = staging.narrow(0, 0, n);
+      pinned.copy_(HostFloats(part));
+      to.narrow(0, static_cast<int64_t>(at), n).copy_(pinned);
+    }
+  }
+  void Read(const at::Tensor& from, std::span<float> out) const {
+    if (!staging.defined()) {
+      HostFloats(out).copy_(from);
+      return;
+    }
+    for (size_t at = 0; at < out.size(); at += kStagingFloats) {
+      const std::span<float> part =
+          out.subspan(at, std::min<size_t>(kStagingFloats, out.size() - at));
+      const auto n = static_cast<int64_t>(part.size());
+      at::Tensor pinned = staging.narrow(0, 0, n);
+      pinned.copy_(from.narrow(0, static_cast<int64_t>(at), n));
+      HostFloats(part).copy_(pinned);
+    }
   }
 
   // Clips `gradient` and makes the step; false, and no step, when its norm is not finite.
@@ -230,7 +336,9 @@ struct LlamaTrainer::State {
   at::Tensor flat, gradient;
   LlamaWeights weights;  // views into both
   RotaryTable rotary;
+  at::Tensor staging;  // pinned; on CUDA only
   std::unique_ptr<InnerOptimizer> optimizer;
+  GradientBuckets buckets;
   double gradient_norm = 0;
 };
 
@@ -252,11 +360,11 @@ absl::StatusOr<std::unique_ptr<LlamaTrainer>> LlamaTrainer::Make(const LlamaShap
 uint64_t LlamaTrainer::parameters() const { return state_->table.elements; }
 
 void LlamaTrainer::SetParameters(uint64_t offset, std::span<const float> values) {
-  state_->Slice(offset, values.size()).copy_(HostFloats(values));
+  state_->Write(state_->Slice(offset, values.size()), values);
 }
 
 void LlamaTrainer::GetParameters(uint64_t offset, std::span<float> out) const {
-  HostFloats(out).copy_(state_->Slice(offset, out.size()));
+  state_->Read(state_->Slice(offset, out.size()), out);
 }
 
 void LlamaTrainer::ResetInnerState() { state_->optimizer->Reset(); }
@@ -305,6 +413,29 @@ absl::StatusOr<StepOutput> LlamaTrainer::StepOnBatch(uint64_t step, std::span<co
     const StepOutput output = state_->Backward(inputs, targets);
     if (std::isfinite(output.loss)) state_->Update(step);
     return output;
+  });
+}
+
+uint64_t LlamaTrainer::Targets(const StepInput& input) const {
+  const uint32_t sample = state_->options.sample_tokens;
+  return input.tokens.size() / sample * (sample - 1);
+}
+
+absl::StatusOr<double> LlamaTrainer::Backward(const StepInput& input, uint64_t all_targets,
+                                              DeviceGroup& sums) {
+  Batch batch;
+  if (!input.tokens.empty()) {
+    ASSIGN_OR_RETURN(batch, state_->Cut(input.tokens));
+    RETURN_IF_ERROR(state_->CheckRows(batch.inputs, batch.targets));
+  }
+  return Fenced(
+      [&]() -> absl::StatusOr<double> { return state_->BackwardPart(batch, all_targets, sums); });
+}
+
+absl::Status LlamaTrainer::Update(uint64_t step) {
+  return Fenced([&]() -> absl::Status {
+    state_->Update(step);  // false: the norm is not finite, and nothing was changed
+    return absl::OkStatus();
   });
 }
 
@@ -375,12 +506,12 @@ absl::StatusOr<std::vector<float>> LlamaTrainer::Logits(std::span<const float> v
   });
 }
 
-absl::StatusOr<std::unique_ptr<Trainer>> MakeLlamaTrainer(const LlamaShape& shape,
-                                                          const TrainOptions& options,
-                                                          const std::string& device) {
+absl::StatusOr<std::unique_ptr<GradientTrainer>> MakeLlamaTrainer(const LlamaShape& shape,
+                                                                  const TrainOptions& options,
+                                                                  const std::string& device) {
   ASSIGN_OR_RETURN(std::unique_ptr<LlamaTrainer> trainer,
                    LlamaTrainer::Make(shape, options, device));
-  return std::unique_ptr<Trainer>(std::move(trainer));
+  return std::unique_ptr<GradientTrainer>(std::move(trainer));
 }
 
 }  // namespace longhaul

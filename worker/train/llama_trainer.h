@@ -1,8 +1,10 @@
 // A Llama model on LibTorch behind the Trainer interface. No LibTorch header is needed to use it.
+// On CUDA the products of matrices are in bf16 (autocast); parameters, gradients, moments, norms
+// and losses are float32 everywhere.
 //
 // Thread rule: one thread makes every call, also the first (LibTorch's thread settings belong to
 // it; so does what Make does to the process's allocator: freed memory is kept). Memory:
-// TrainerMemoryBytes. Evaluate, Sample and Logits hold a second set of parameters on
+// sharding/plan/memory.h. Evaluate, Sample and Logits hold a second set of parameters on
 // the device while they run and change nothing that training uses.
 #pragma once
 
@@ -15,14 +17,14 @@
 
 #include "absl/status/statusor.h"
 #include "model/llama.h"
+#include "worker/site/gradient_trainer.h"
 #include "worker/train/train_options.h"
-#include "worker/trainer.h"
 
 namespace longhaul {
 
 inline constexpr int64_t kIgnoredTarget = -100;
 
-class LlamaTrainer final : public Trainer {
+class LlamaTrainer final : public GradientTrainer {
  public:
   // `device` is a name that ResolveDevice gave. Parameters are 0 until SetParameters. Errors:
   // ValidateTrainOptions; ResourceExhausted or Internal when LibTorch cannot allocate.
@@ -56,6 +58,12 @@ class LlamaTrainer final : public Trainer {
                                                std::span<const uint16_t> prompt, uint32_t count,
                                                uint64_t seed) override;
 
+  // As one of several ranks.
+  uint64_t Targets(const StepInput& input) const override;
+  absl::StatusOr<double> Backward(const StepInput& input, uint64_t all_targets,
+                                  DeviceGroup& sums) override;
+  absl::Status Update(uint64_t step) override;
+
   // What Step does after cutting: rows of sequence_length inputs and targets (kIgnoredTarget:
   // none).
   absl::StatusOr<StepOutput> StepOnBatch(uint64_t step, std::span<const int64_t> inputs,
@@ -84,8 +92,8 @@ class LlamaTrainer final : public Trainer {
   std::unique_ptr<State> state_;
 };
 
-absl::StatusOr<std::unique_ptr<Trainer>> MakeLlamaTrainer(const LlamaShape& shape,
-                                                          const TrainOptions& options,
-                                                          const std::string& device);
+absl::StatusOr<std::unique_ptr<GradientTrainer>> MakeLlamaTrainer(const LlamaShape& shape,
+                                                                  const TrainOptions& options,
+                                                                  const std::string& device);
 
 }  // namespace longhaul

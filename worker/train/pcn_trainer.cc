@@ -284,11 +284,10 @@ class PcnTrainer::State {
   uint64_t batches_ = 0;
 };
 
-uint64_t PcnTrainerMemoryBytes(const LlamaShape& shape, const TrainOptions& options) {
+uint64_t PcnMemoryBytes(const LlamaShape& shape, const TrainOptions& options) {
   const uint64_t rows = uint64_t{options.micro_batch_size} * options.sequence_length;
   const uint64_t states = 4 * uint64_t{shape.num_hidden_layers + 1} * shape.hidden_size;
-  return TrainerMemoryBytes(shape, options) +
-         sizeof(float) * (ParameterCount(shape) + rows * (states + 2 * shape.vocab_size));
+  return sizeof(float) * (ParameterCount(shape) + rows * (states + 2 * shape.vocab_size));
 }
 
 PcnTrainer::PcnTrainer(std::unique_ptr<State> state) : state_(std::move(state)) {}

@@ -2,7 +2,7 @@
 // stream between layers, the interior of a layer is exact. Parameters, tokens, rounds and
 // checkpoints are those of LlamaTrainer; only where gradients come from differs.
 //
-// Thread rule: as LlamaTrainer. Memory: PcnTrainerMemoryBytes.
+// Thread rule: as LlamaTrainer. Memory: PcnMemoryBytes.
 #pragma once
 
 #include <memory>
@@ -19,8 +19,8 @@
 
 namespace longhaul {
 
-// LlamaTrainer's, a second gradient, one-hot targets, and states with their errors.
-uint64_t PcnTrainerMemoryBytes(const LlamaShape& shape, const TrainOptions& options);
+// Beside what LlamaTrainer holds: a second gradient, one-hot targets, states and their errors.
+uint64_t PcnMemoryBytes(const LlamaShape& shape, const TrainOptions& options);
 
 struct PcnEvents {
   uint64_t diverged = 0;         // micro-batches that were not used

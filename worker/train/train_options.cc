@@ -38,17 +38,6 @@ absl::Status CheckOptimizer(const OptimizerOptions& o) {
   return absl::OkStatus();
 }
 
-// Floats that one token keeps until the backward pass, and the logits with their gradient.
-uint64_t ActivationFloatsPerToken(const LlamaShape& s) {
-  const uint64_t d = s.hidden_size;
-  const uint64_t kv = s.key_value_size();
-  // Residual stream twice and both norms' outputs; q and k before and after rotation, v;
-  // attention's output and row sums; gate, up, silu(gate), product.
-  const uint64_t layer =
-      4 * d + 3 * d + 3 * kv + s.num_attention_heads + 4 * uint64_t{s.intermediate_size};
-  return s.num_hidden_layers * layer + 3 * d + 3 * uint64_t{s.vocab_size};
-}
-
 }  // namespace
 
 TrainOptions TrainOptionsFrom(const RunConfig& config, uint32_t threads) {
@@ -102,11 +91,6 @@ double ScheduleFactor(const OptimizerOptions& o, uint64_t step) {
                           static_cast<double>(o.total_steps - o.warmup_steps);
   const double cosine = 0.5 * (1.0 + std::cos(std::numbers::pi * progress));
   return kFinalShare + (1.0 - kFinalShare) * cosine;
-}
-
-uint64_t TrainerMemoryBytes(const LlamaShape& shape, const TrainOptions& o) {
-  const uint64_t tokens = uint64_t{o.micro_batch_size} * o.sequence_length;
-  return sizeof(float) * (5 * ParameterCount(shape) + tokens * ActivationFloatsPerToken(shape));
 }
 
 }  // namespace longhaul

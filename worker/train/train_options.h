@@ -1,5 +1,4 @@
-// How one worker trains: batch, inner optimizer, learning-rate schedule, and how much memory that
-// takes. Plain values; any thread.
+// How one worker trains: batch, inner optimizer, learning-rate schedule. Plain values; any thread.
 #pragma once
 
 #include <cstdint>
@@ -46,11 +45,5 @@ absl::Status ValidateTrainOptions(const LlamaShape& shape, const TrainOptions& o
 // (t + 1) / warmup during the warm-up, then a cosine from 1 to 1/10 at total_steps and 1/10 after
 // it (Loshchilov and Hutter 2017, without restarts), or 1.
 double ScheduleFactor(const OptimizerOptions& options, uint64_t step);
-
-// Bytes of tensors at the peak of a step or an evaluation: parameters, gradients, two moments (Muon
-// needs less, and its working space is smaller than what it saves), a second set of parameters, and
-// an estimate of the activations that the backward pass needs.
-// Without the 120 MB of the libraries themselves.
-uint64_t TrainerMemoryBytes(const LlamaShape& shape, const TrainOptions& options);
 
 }  // namespace longhaul
