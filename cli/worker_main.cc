@@ -185,7 +185,7 @@ void AddOptions(CLI::App& app, Arguments& args) {
   app.add_option("--give-up", args.give_up_s, "seconds to try to join; 0 = for ever");
   app.add_option("--peer", args.peer_listen,
                  "address:port for other workers: offers to add up contributions, if the run "
-                 "trusts this worker to; port 0 = any free one")
+                 "trusts this worker to, and shares training data; port 0 = any free one")
       ->envname("LONGHAUL_PEER");
   app.add_option("--peer-advertise", args.peer_advertise,
                  "host:port that other workers are told (a guess from --peer)")

@@ -166,18 +166,6 @@ void CoordinatorService::StartReducers(std::vector<std::unique_ptr<Reducer>> red
   reducer_ = std::make_unique<ReducerThread>(std::move(o), std::move(reducers), newest);
 }
 
-void CoordinatorService::StartBlobs() {
-  BlobServer::Options o;
-  o.read = [data = options_.data](const FetchBlob& request) { return data->Read(request); };
-  o.send_control = [this](const std::string& route, const Message& message) {
-    SendTo(route, message);
-  };
-  o.send_bulk = [this](const std::string& route, std::vector<Frame>&& frames) {
-    return server_->Send(route, std::move(frames));
-  };
-  blobs_ = std::make_unique<BlobServer>(std::move(o));
-}
-
 absl::Status CoordinatorService::StartServer() {
   ServerOptions o;
   o.listen = options_.config.network.listen;
@@ -240,6 +228,7 @@ absl::StatusOr<CoordinatorService::Outcome> CoordinatorService::Run(const std::a
                                          std::to_string(options_.worker_wait / Seconds(1)) + " s");
     }
   }
+  if (blobs_) LogInfo("training data: " + std::to_string(blobs_->sent_bytes()) + " bytes sent");
   return MakeOutcome();
 }
 
@@ -282,8 +271,7 @@ void CoordinatorService::HandleEnvelope(const Inbound& inbound, const Envelope& 
     return;
   }
   if (const auto* fetch = std::get_if<FetchBlob>(&envelope.body)) {
-    if (blobs_) blobs_->Serve(inbound.route, *fetch);
-    return;
+    return HandleFetchBlob(inbound, *fetch);
   }
   HandleSession(inbound, envelope);
 }
@@ -319,6 +307,7 @@ void CoordinatorService::HandleHello(const Inbound& inbound, const Hello& hello)
   }
   replies_[1] = inbound.route;
   Step(HelloEvent{{1}, inbound.user, hello});
+  NoteOffer(inbound.user, hello.peer_address);
 }
 
 void CoordinatorService::HandleSession(const Inbound& inbound, const Envelope& envelope) {
@@ -442,7 +431,9 @@ void CoordinatorService::SendAssignment(SessionId session) {
     peers_.erase(peer);
     return;
   }
-  SendTo(peer->second.route, core_->AssignmentFor(session, peer->second.stated), session);
+  Assignment assignment = core_->AssignmentFor(session, peer->second.stated);
+  if (directory_.Offers(session)) AddReaders(assignment.peers);
+  SendTo(peer->second.route, assignment, session);
 }
 
 void CoordinatorService::SendTo(const std::string& route, const Message& message,
@@ -566,6 +557,7 @@ void CoordinatorService::OnRecord(const Record& record) {
     peers_[r->session].name = r->name;
     LogInfo(r->name + " joined");
   } else if (const auto* r = std::get_if<SessionEnded>(&record.body)) {
+    directory_.Withdraw(r->session);
     auto peer = peers_.find(r->session);
     if (peer == peers_.end()) return;
     LogInfo((peer->second.name.empty() ? std::string("a worker") : peer->second.name) + ": " +

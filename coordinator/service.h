@@ -13,8 +13,9 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "blobs/blob_directory.h"
+#include "blobs/blob_server.h"
 #include "common/bounded_queue.h"
-#include "coordinator/blob_server.h"
 #include "coordinator/core/coordinator.h"
 #include "coordinator/data_origin.h"
 #include "coordinator/http_metrics.h"
@@ -102,6 +103,9 @@ class CoordinatorService {
   void HandleEnvelope(const Inbound& inbound, const Envelope& envelope);
   void HandleSession(const Inbound& inbound, const Envelope& envelope);
   void HandleHeartbeat(SessionId session, const Heartbeat& heartbeat);
+  void HandleFetchBlob(const Inbound& inbound, const FetchBlob& fetch);
+  void NoteOffer(const WorkerKey& key, const std::string& address);
+  void AddReaders(std::vector<PeerView>& peers) const;
   void HandleEnroll(const Inbound& inbound, const Enroll& enroll);
   void HandleAdmin(const Inbound& inbound, const Envelope& envelope);
   void HandleHello(const Inbound& inbound, const Hello& hello);
@@ -139,6 +143,7 @@ class CoordinatorService {
   KeyTable key_table_;
   BoundedQueue<ShellEvent> events_{kMaxShellEvents};
   std::unique_ptr<BlobServer> blobs_;  // with a manifest only
+  BlobDirectory directory_;
   std::unique_ptr<ReducerThread> reducer_;
   Relay relay_{[this](const std::string& route, std::vector<Frame>&& frames) {
     RouterServer* server = serving_;  // the first messages come before Start has returned

@@ -29,6 +29,9 @@ class BlobSource {
   // for what may pass.
   virtual absl::StatusOr<std::string> Read(const Digest& blob_id, uint64_t offset,
                                            uint64_t size) = 0;
+  // What Read gave last was wrong. True: it came from somebody else, who is not believed any more;
+  // read it again. False: the source itself is to blame. True a bounded number of times in a row.
+  virtual bool Disown() { return false; }
 };
 
 // Does not own the storage.

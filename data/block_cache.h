@@ -2,7 +2,8 @@
 // what is needed latest (Belady 1966), not what was used longest ago.
 //
 // Decisions only: sizes and names in, names out; whoever owns the disk reads, writes and removes. A
-// block whose only copy may be here (`sole`) is never evicted, nor one that is pinned.
+// block whose only copy outside the origin may be here (`sole`) goes after all that are needed
+// equally late: it costs the origin's link when another worker needs it.
 //
 // Pure; owned by one thread.
 #pragma once
@@ -42,11 +43,20 @@ class BlockCache {
     uint64_t next_use = 0;
     bool sole = false;
   };
+  struct Rank {  // the greatest goes first
+    uint64_t next_use = 0;
+    bool others_have_it = true;
+    BlockKey key = 0;
+    auto operator<=>(const Rank&) const = default;
+  };
+  static Rank RankOf(BlockKey key, const Block& block) {
+    return {block.next_use, !block.sole, key};
+  }
 
   const uint64_t limit_bytes_;
   uint64_t bytes_ = 0;
   std::map<BlockKey, Block> blocks_;
-  std::set<std::pair<uint64_t, BlockKey>> by_next_use_;  // of what may be evicted
+  std::set<Rank> ranks_;
 };
 
 }  // namespace longhaul

@@ -27,17 +27,21 @@ TEST(BlockCacheTest, EvictsWhatIsNeededLatest) {
   EXPECT_EQ(cache.bytes(), 90u);
 }
 
-TEST(BlockCacheTest, SoleCopiesStay) {
+TEST(BlockCacheTest, SoleCopiesStayLongerThanOthersOfTheSameUse) {
   BlockCache cache(100);
-  cache.Insert(1, 60, 1000);
-  cache.SetSole(1, true);
-  cache.SetNextUse(1, 2000);
-  EXPECT_FALSE(cache.Insert(2, 60, 1));
-  EXPECT_TRUE(cache.Contains(1));
-  cache.SetSole(1, false);
-  EXPECT_EQ(cache.Insert(2, 60, 1), Keys{1});
-  cache.Remove(2);
-  cache.Remove(2);
+  cache.Insert(1, 40, kNeverUsed);
+  cache.Insert(2, 40, 5);
+  cache.SetNextUse(2, kNeverUsed);
+  cache.SetSole(2, true);
+  EXPECT_EQ(cache.Insert(3, 60, 1), Keys{1});
+  EXPECT_EQ(cache.Insert(4, 40, 2), Keys{2});  // what training needs comes first
+  cache.SetSole(4, true);
+  cache.SetSole(4, false);
+  cache.SetNextUse(4, 1);
+  EXPECT_EQ(cache.Insert(5, 40, 0), Keys{4});
+  cache.Remove(3);
+  cache.Remove(5);
+  cache.Remove(5);
   EXPECT_EQ(cache.bytes(), 0u);
 }
 

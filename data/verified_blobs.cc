@@ -32,20 +32,25 @@ absl::Status VerifiedBlobs::ReadFrom(const Digest& blob_id, uint64_t offset, uin
   std::string reasons;
   for (Source* s : Candidates(blob_id)) {
     SourceReport& report = s->report;
-    absl::StatusOr<std::string> bytes = s->source->Read(blob_id, offset, size);
+    absl::StatusOr<std::string> bytes;
+    absl::Status verdict;
+    do {
+      bytes = s->source->Read(blob_id, offset, size);
+      if (!bytes.ok()) break;
+      LONGHAUL_CHECK(bytes->size() == size, "a source returned another size");
+      verdict = accept(*bytes);
+      if (!verdict.ok()) report.wrong_bytes += size;
+    } while (!verdict.ok() && s->source->Disown());
     if (!bytes.ok()) {
       ++report.failures;
       absl::StrAppend(&reasons, "\n  ", report.name, ": ", bytes.status().message());
       continue;
     }
-    LONGHAUL_CHECK(bytes->size() == size, "a source returned another size");
     report.failures = 0;
-    const absl::Status verdict = accept(*bytes);
     if (verdict.ok()) {
       report.good_bytes += size;
       return absl::OkStatus();
     }
-    report.wrong_bytes += size;
     report.quarantine.insert(blob_id);
     report.dropped = report.quarantine.size() >= kMaxWrongBlobs;
     absl::StrAppend(&reasons, "\n  ", report.name, ": ", verdict.message());

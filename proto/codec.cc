@@ -26,6 +26,9 @@ wire::FetchRefused* Slot(wire::Envelope* e, const FetchRefused&) {
 }
 wire::FetchBlob* Slot(wire::Envelope* e, const FetchBlob&) { return e->mutable_fetch_blob(); }
 wire::BlobRefused* Slot(wire::Envelope* e, const BlobRefused&) { return e->mutable_blob_refused(); }
+wire::BlobElsewhere* Slot(wire::Envelope* e, const BlobElsewhere&) {
+  return e->mutable_blob_elsewhere();
+}
 wire::Refused* Slot(wire::Envelope* e, const Refused&) { return e->mutable_refused(); }
 wire::Enrolled* Slot(wire::Envelope* e, const Enrolled&) { return e->mutable_enrolled(); }
 wire::Welcome* Slot(wire::Envelope* e, const Welcome&) { return e->mutable_welcome(); }
@@ -83,6 +86,8 @@ absl::Status BodyFromProto(const wire::Envelope& in, Message* out) {
       return BodyFromProto<SliceReport>(in.slice_report(), out);
     case wire::Envelope::kAggregateHeld:
       return BodyFromProto<AggregateHeld>(in.aggregate_held(), out);
+    case wire::Envelope::kBlobElsewhere:
+      return BodyFromProto<BlobElsewhere>(in.blob_elsewhere(), out);
     case wire::Envelope::BODY_NOT_SET:
       break;
   }
@@ -101,6 +106,8 @@ bool WithinListLimits(const Message& body) {
     return m->held.size() <= kMaxReduceMembers && m->lost.size() <= kMaxReduceMembers &&
            m->refused.size() <= kMaxReduceMembers;
   }
+  if (const auto* m = std::get_if<BlobElsewhere>(&body))
+    return m->holders.size() <= kMaxBlobHolders;
   if (const auto* m = std::get_if<Fetch>(&body)) return m->missing.size() <= kMaxMissingRuns;
   const auto* m = std::get_if<Assignment>(&body);
   if (m == nullptr) return true;

@@ -235,4 +235,14 @@ absl::Status FromProto(const wire::Assignment& in, Assignment* out) {
   return ListFromProto(in.aggregates(), kMaxFragmentsPerMessage, &out->aggregates);
 }
 
+void ToProto(const BlobElsewhere& in, wire::BlobElsewhere* out) {
+  out->set_transfer(in.transfer);
+  ListToProto(in.holders, out->mutable_holders());
+}
+
+absl::Status FromProto(const wire::BlobElsewhere& in, BlobElsewhere* out) {
+  out->transfer = in.transfer();
+  return ListFromProto(in.holders(), kMaxBlobHolders, &out->holders);
+}
+
 }  // namespace longhaul

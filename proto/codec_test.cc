@@ -176,6 +176,11 @@ TEST(CodecTest, RefusesTooManyListEntriesBothWays) {
     *w.mutable_assignment()->add_commits() = w.assignment().commits(0);
   }
   ExpectRefused(w, "list");
+  w = WireSample<BlobElsewhere>();
+  for (uint32_t i = 0; i < kMaxBlobHolders; ++i) {
+    *w.mutable_blob_elsewhere()->add_holders() = w.blob_elsewhere().holders(0);
+  }
+  ExpectRefused(w, "list");
   w = WireSample<Assignment>();
   for (uint32_t i = 0; i < kMaxFragmentsPerMessage; ++i) w.mutable_assignment()->add_rounds();
   ExpectRefused(w, "list");

@@ -207,6 +207,7 @@ void ToProto(const FetchBlob& in, wire::FetchBlob* out) {
   out->set_offset(in.offset);
   out->set_bytes(in.bytes);
   out->set_urgent(in.urgent);
+  out->set_direct(in.direct);
 }
 
 absl::Status FromProto(const wire::FetchBlob& in, FetchBlob* out) {
@@ -216,6 +217,7 @@ absl::Status FromProto(const wire::FetchBlob& in, FetchBlob* out) {
   out->offset = in.offset();
   out->bytes = in.bytes();
   out->urgent = in.urgent();
+  out->direct = in.direct();
   return FixedFromBytes(in.blob_id(), &out->blob_id);
 }
 

@@ -25,6 +25,7 @@ inline constexpr uint32_t kMaxCommitsPerMessage = 64;
 inline constexpr uint32_t kMaxRequestsPerMessage = 8;
 inline constexpr uint32_t kMaxMissingRuns = 256;
 inline constexpr uint32_t kMaxBlobPartBytes = 1024 * 1024;
+inline constexpr uint32_t kMaxBlobHolders = 3;  // that one answer names
 inline constexpr uint32_t kMaxFragmentsPerMessage = 256;  // every list with one entry per fragment
 inline constexpr uint32_t kMaxSlices = 64;                // of one fragment
 inline constexpr uint32_t kMaxReduceMembers = 128;        // of a round that workers reduce
@@ -218,16 +219,17 @@ struct FetchRefused {
   auto operator<=>(const FetchRefused&) const = default;
 };
 
-// ---- training data: worker -> coordinator, and the answer ----
+// ---- training data: worker -> coordinator or another worker, and the answer ----
 
 // Bytes of a shard, or of the manifest (by its id). Comes as one chunk of kind kBlob with this
-// `transfer`, or as BlobRefused. Nothing is remembered: what was lost is asked for again.
+// `transfer`, as BlobRefused or as BlobElsewhere. What was lost is asked for again.
 struct FetchBlob {
   uint64_t transfer = 0;  // new for every part that a process asks for
   Digest blob_id{};
   uint64_t offset = 0;
   uint32_t bytes = 0;   // 1 to kMaxBlobPartBytes
   bool urgent = false;  // training waits for it; the rest gives way to the exchange of the model
+  bool direct = false;  // bytes, not a BlobElsewhere: we do not share, or no holder gave them
   auto operator<=>(const FetchBlob&) const = default;
 };
 struct BlobRefused {
@@ -364,6 +366,13 @@ struct AggregateView {
   auto operator<=>(const AggregateView&) const = default;
 };
 
+// Other workers have these bytes, or will soon; ask the first, then the next.
+struct BlobElsewhere {
+  uint64_t transfer = 0;
+  std::vector<PeerView> holders;  // 1 to kMaxBlobHolders
+  auto operator<=>(const BlobElsewhere&) const = default;
+};
+
 enum class Phase : uint8_t { kWaiting = 1, kRunning = 2, kFinished = 3, kStopped = 4, kLeft = 5 };
 
 // All that one session should know now. Replaces every earlier one (Envelope.sequence orders them).
@@ -388,7 +397,7 @@ struct Assignment {
 using Message =
     std::variant<Enroll, Hello, Heartbeat, ContributionReady, RequestDone, Leave, Fetch,
                  FetchRefused, Refused, Enrolled, Welcome, Assignment, AdminInvite, AdminRevoke,
-                 AdminDone, FetchBlob, BlobRefused, SliceReport, AggregateHeld>;
+                 AdminDone, FetchBlob, BlobRefused, SliceReport, AggregateHeld, BlobElsewhere>;
 
 struct Envelope {
   uint32_t protocol_version = kProtocolVersion;

@@ -113,10 +113,11 @@ std::vector<Message> SampleBodies() {
       AdminInvite{"0123456789abcdef", {Filled<32>(11)}, 1'800'000'000, 9},
       AdminRevoke{"0123456789abcdef"},
       AdminDone{"no such invitation"},
-      FetchBlob{11, Filled<32>(79), uint64_t{1} << 32, 524'288, true},
+      FetchBlob{11, Filled<32>(79), uint64_t{1} << 32, 524'288, true, true},
       BlobRefused{11, "no such shard"},
       SampleReport(),
-      AggregateHeld{SampleObject(ObjectKind::kAggregate)}};
+      AggregateHeld{SampleObject(ObjectKind::kAggregate)},
+      BlobElsewhere{12, {{SessionId{3}, WorkerKey{Filled<32>(80)}, "10.0.0.7:7444"}}}};
 }
 
 }  // namespace

@@ -16,7 +16,7 @@ LEVELS = {
     "common": 0,
     "proto": 1, "transport": 1, "model": 1, "sharding": 1, "sync": 1, "compression": 1, "pcn": 1,
     "data": 1,
-    "coordinator/core": 2, "worker/core": 2, "reducer": 2,
+    "coordinator/core": 2, "worker/core": 2, "reducer": 2, "blobs": 2,
     "coordinator": 3, "worker": 3,
     "cli": 4, "wan": 4, "tests": 4, "bench": 4, "examples": 4,
 }

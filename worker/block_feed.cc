@@ -121,7 +121,9 @@ void BlockFeed::NoteExchange() {
 
 BlockFeed::Stats BlockFeed::stats() const {
   std::lock_guard lock(mutex_);
-  return stats_;
+  Stats stats = stats_;
+  stats.holder_bytes = options_.coordinator->holder_bytes();
+  return stats;
 }
 
 // The reads to come, in order, with the lock held.
@@ -201,7 +203,9 @@ std::optional<BlockFeed::Job> BlockFeed::NextJob() {
 void BlockFeed::Do(const Job& job) {
   options_.coordinator->SetUrgent(job.urgent);
   const absl::Status status = job.block ? FetchBlock(job) : FetchIndex(job.shard);
+  if (options_.on_kept) options_.on_kept();
   Lock lock(mutex_);
+  in_hand_.reset();
   if (status.ok()) {
     if (wanted_ == job) wanted_.reset();
   } else if (absl::IsUnavailable(status)) {
@@ -235,6 +239,7 @@ absl::Status BlockFeed::FetchBlock(const Job& job) {
     Lock lock(mutex_);
     index = indexes_.at(job.shard);
     if (on_disk_.Contains(KeyOf(job)) || uncached_.contains(KeyOf(job))) return absl::OkStatus();
+    in_hand_ = KeyOf(job);
   }
   ASSIGN_OR_RETURN(std::string stored, blobs_.StoredBlock(*index, *job.block));
   Keep(job, std::move(stored));
@@ -272,10 +277,12 @@ void BlockFeed::Keep(const Job& job, std::string stored) {
   }
   for (const BlockKey old : evicted) (void)options_.cache->Remove(FileOf(old));
   const bool written = room && Write(FileOf(key), stored);
+  const bool sole = options_.coordinator->ReadSole();
   Lock lock(mutex_);
   if (written) {
     const auto next = next_use_.find(key);
     on_disk_.Insert(key, stored.size(), next == next_use_.end() ? kNeverUsed : next->second);
+    on_disk_.SetSole(key, sole);
     disk_keys_.insert(key);
     return;
   }
@@ -338,6 +345,47 @@ absl::StatusOr<std::string> BlockFeed::StoredBlock(const ShardIndex& index, uint
     }
     RETURN_IF_ERROR(WaitFor(lock, job));
   }
+}
+
+// ---- for other workers ----
+
+absl::StatusOr<std::string> BlockFeed::Stored(const FetchBlob& request) {
+  const absl::Status not_here = absl::NotFoundError("this block is not here");
+  Lock lock(mutex_);
+  const auto shard = shards_.find(request.blob_id);
+  const auto index = shard == shards_.end() ? indexes_.end() : indexes_.find(shard->second);
+  if (closed_ || index == indexes_.end() || request.bytes == 0) return not_here;
+  const std::shared_ptr<const ShardIndex> rows = index->second;
+  const auto after =
+      std::upper_bound(rows->rows.begin(), rows->rows.end(), request.offset,
+                       [](uint64_t offset, const BlockRow& row) { return offset < row.offset; });
+  if (after == rows->rows.begin()) return not_here;  // of the index: it comes from the coordinator
+  const Job job{shard->second, static_cast<uint32_t>(after - rows->rows.begin() - 1)};
+  const BlockRow& row = rows->rows[*job.block];
+  const uint64_t begin = request.offset - row.offset;
+  if (begin > row.stored_bytes || request.bytes > row.stored_bytes - begin) return not_here;
+  return StoredPart(lock, *rows, job, request);
+}
+
+absl::StatusOr<std::string> BlockFeed::StoredPart(Lock& lock, const ShardIndex& index,
+                                                  const Job& job, const FetchBlob& request) {
+  const BlockRow& row = index.rows[*job.block];
+  const BlobPart whole{index.blob_id, row.offset, row.stored_bytes};
+  std::optional<std::string> stored;
+  if (on_disk_.Contains(KeyOf(job))) {
+    stored = FromDisk(lock, index, job);
+    if (stored) on_disk_.SetSole(KeyOf(job), false);
+  } else if (const auto it = uncached_.find(KeyOf(job)); it != uncached_.end()) {
+    stored = it->second;
+  } else {
+    stored = options_.coordinator->Peek(whole);
+    if (stored && !CheckStoredBlock(index, *job.block, AsBytes(*stored)).ok()) stored.reset();
+  }
+  if (stored) return stored->substr(request.offset - row.offset, request.bytes);
+  const BlobPart part{request.blob_id, request.offset, request.bytes};
+  if (in_hand_ == KeyOf(job) || options_.coordinator->Expects(part))
+    return absl::UnavailableError("this block is on its way");
+  return absl::NotFoundError("this block is not here");
 }
 
 }  // namespace longhaul

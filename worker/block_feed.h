@@ -53,12 +53,14 @@ class BlockFeed : public Blocks {
     // Once, on the feed's thread: whether the manifest is here. The feed is used only if it is.
     std::function<void(absl::Status)> on_ready;
     std::function<void(const std::string&)> say;  // what is wrong, for people
+    std::function<void()> on_kept;  // a block has come; on the feed's thread; may be null
   };
   struct Stats {
     uint64_t downloaded_bytes = 0;
-    uint64_t blocks = 0;    // downloaded
-    uint64_t damaged = 0;   // on our disk
-    int64_t waited_ns = 0;  // by training
+    uint64_t holder_bytes = 0;  // of them from other workers
+    uint64_t blocks = 0;        // downloaded
+    uint64_t damaged = 0;       // on our disk
+    int64_t waited_ns = 0;      // by training
   };
 
   explicit BlockFeed(Options options);
@@ -76,6 +78,9 @@ class BlockFeed : public Blocks {
   void NoteRead(uint64_t position);  // it will not be read again under this lease
   void NoteExchange();               // a chunk of the model just came or went
   Stats stats() const;
+  // Bytes of a block for another worker, compared with the digest now. NotFound: they are not here;
+  // Unavailable: they will be.
+  absl::StatusOr<std::string> Stored(const FetchBlob& request);
   // Wakes who waits; Index and StoredBlock fail from now on.
   void Close();
 
@@ -100,6 +105,9 @@ class BlockFeed : public Blocks {
   absl::Status FetchBlock(const Job& job);
   void Keep(const Job& job, std::string stored);
   bool Write(const std::string& name, const std::string& stored);
+  // `bytes` in it, if the block is here and right.
+  absl::StatusOr<std::string> StoredPart(Lock& lock, const ShardIndex& index, const Job& job,
+                                         const FetchBlob& request);
   void PlanUses();
   absl::Status WaitFor(Lock& lock, const Job& job);
   std::optional<std::string> FromDisk(Lock& lock, const ShardIndex& index, const Job& job);
@@ -122,7 +130,8 @@ class BlockFeed : public Blocks {
   std::vector<BlockUse> uses_;
   std::map<BlockKey, uint64_t> next_use_;
   std::map<uint32_t, std::shared_ptr<const ShardIndex>> indexes_;
-  std::optional<Job> wanted_;  // training waits for it
+  std::optional<Job> wanted_;        // training waits for it
+  std::optional<BlockKey> in_hand_;  // of the thread: read, and not kept yet
   BlockCache on_disk_;
   std::set<BlockKey> disk_keys_;
   std::map<BlockKey, std::string> uncached_;

@@ -24,8 +24,9 @@ class Origin {
     }
     const std::string& blob = blobs_.at(request.blob_id);
     const std::string part = blob.substr(request.offset, request.bytes);
-    if (part.size() == request.bytes) return to.OnChunk(request.transfer, AsBytes(part));
-    to.OnRefused(request.transfer, "outside");
+    if (part.size() == request.bytes)
+      return to.OnChunk(WorkerKey{}, request.transfer, AsBytes(part));
+    to.OnRefused(WorkerKey{}, request.transfer, "outside");
   }
   size_t count() {
     std::lock_guard lock(mutex_);
@@ -199,9 +200,9 @@ TEST_F(BlockFeedTest, AnotherManifestThanWasNamedIsRefused) {
                   .make_order = [this](const Manifest&) { return Order(); },
                   .on_ready = [&](absl::Status s) { ready.set_value(std::move(s)); },
                   .say = [](const std::string&) {}});
-  source->OnChunk(1, AsBytes(bytes));
+  source->OnChunk(WorkerKey{}, 1, AsBytes(bytes));
   while (result.wait_for(std::chrono::milliseconds(1)) != std::future_status::ready)
-    source->OnChunk(1, AsBytes(bytes));  // whenever it has asked
+    source->OnChunk(WorkerKey{}, 1, AsBytes(bytes));  // whenever it has asked
   EXPECT_TRUE(absl::IsDataLoss(result.get()));
 }
 
@@ -219,6 +220,102 @@ TEST_F(BlockFeedTest, WhatIsReadAheadComesInTheOrderOfUseAndTrainingDoesNotWait)
   const int64_t waited = feed_->stats().waited_ns;
   ReadAll(60);
   EXPECT_EQ(feed_->stats().waited_ns, waited);
+}
+
+// The coordinator sends every block request elsewhere, until it is asked for the bytes.
+class HolderTest : public BlockFeedTest {
+ protected:
+  using Answer = std::function<void(CoordinatorSource&, const PeerView&, const FetchBlob&)>;
+
+  void StartWith(Answer answer) {
+    auto storage = std::make_unique<MemoryStorage>();
+    source_ = std::make_shared<CoordinatorSource>(
+        [this](const FetchBlob& r) {
+          if (r.direct || r.offset == 0) {
+            direct_ += r.direct ? 1 : 0;
+            return origin_.Answer(*source_, r);
+          }
+          source_->OnElsewhere({r.transfer, {{{1}, Key(1), "a:1"}, {{2}, Key(2), "a:2"}}});
+        },
+        [this, answer](const PeerView& holder, const FetchBlob& r) {
+          ++asked_;
+          answer(*source_, holder, r);
+        });
+    auto ready = std::make_shared<std::promise<absl::Status>>();
+    auto result = ready->get_future();
+    feed_ = std::make_unique<BlockFeed>(
+        BlockFeed::Options{.manifest_id = manifest_.Id(),
+                           .manifest_bytes = EncodeManifest(manifest_).size(),
+                           .sources = {source_},
+                           .coordinator = source_,
+                           .cache = std::move(storage),
+                           .cache_bytes = 1 << 20,
+                           .make_order = [this](const Manifest&) { return Order(); },
+                           .on_ready = [ready](absl::Status s) { ready->set_value(std::move(s)); },
+                           .say = [](const std::string&) {}});
+    ASSERT_TRUE(result.get().ok());
+  }
+  std::string Right(const FetchBlob& r) const {
+    for (size_t i = 0; i < files_.size(); ++i) {
+      if (manifest_.shards[i].blob_id == r.blob_id) return files_[i].substr(r.offset, r.bytes);
+    }
+    return "";
+  }
+  static WorkerKey Key(uint8_t i) { return WorkerKey{{i}}; }
+
+  std::atomic<int> direct_ = 0;
+  std::atomic<int> asked_ = 0;
+};
+
+TEST_F(HolderTest, BlocksComeFromAHolder) {
+  StartWith([this](CoordinatorSource& to, const PeerView& holder, const FetchBlob& r) {
+    to.OnChunk(holder.key, r.transfer, AsBytes(Right(r)));
+  });
+  ReadAll(60);
+  EXPECT_EQ(direct_, 0);
+  EXPECT_GT(feed_->stats().holder_bytes, 0u);
+}
+
+TEST_F(HolderTest, AHolderThatLiesIsAskedOnceAndTheCoordinatorIsStillBelieved) {
+  StartWith([this](CoordinatorSource& to, const PeerView& holder, const FetchBlob& r) {
+    std::string bytes = Right(r);
+    bytes[0] ^= 1;
+    to.OnChunk(holder.key, r.transfer, AsBytes(bytes));
+  });
+  ReadAll(60);
+  EXPECT_EQ(asked_, 2);  // two holders, each once
+  EXPECT_GT(direct_, 2);
+}
+
+TEST_F(HolderTest, WhoRefusesOrCannotBeReachedIsPassedOver) {
+  StartWith([this](CoordinatorSource& to, const PeerView& holder, const FetchBlob& r) {
+    if (holder.key == Key(1)) return to.OnHolder(holder.key, false);
+    to.OnChunk(Key(1), r.transfer, AsBytes(Right(r)));  // not who was asked
+    to.OnRefused(holder.key, r.transfer, "not here");
+  });
+  ReadAll(60);
+  EXPECT_EQ(feed_->stats().holder_bytes, 0u);
+  EXPECT_GT(direct_, 0);
+}
+
+TEST_F(HolderTest, GivesWhatItHasAndNothingElse) {
+  StartWith([this](CoordinatorSource& to, const PeerView& holder, const FetchBlob& r) {
+    to.OnChunk(holder.key, r.transfer, AsBytes(Right(r)));
+  });
+  const auto index = ParseShardIndex(AsBytes(files_[0]).first(manifest_.shards[0].index_bytes));
+  ASSERT_TRUE(index.ok());
+  const BlockRow& row = index->rows[0];
+  FetchBlob request{1, manifest_.shards[0].blob_id, row.offset, row.stored_bytes};
+  EXPECT_TRUE(absl::IsNotFound(feed_->Stored(request).status()));
+  ReadAll(60);
+  const auto stored = feed_->Stored(request);
+  if (stored.ok()) EXPECT_EQ(*stored, Right(request));
+  request.bytes = kMaxBlobPartBytes;
+  EXPECT_TRUE(absl::IsNotFound(feed_->Stored(request).status()));
+  request = {1, manifest_.shards[0].blob_id, UINT64_MAX, 1};
+  EXPECT_TRUE(absl::IsNotFound(feed_->Stored(request).status()));
+  request = {1, Digest{}, row.offset, 1};
+  EXPECT_TRUE(absl::IsNotFound(feed_->Stored(request).status()));
 }
 
 }  // namespace

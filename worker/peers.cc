@@ -42,7 +42,10 @@ absl::Status Peers::Listen() {
   o.keys = options_.keys;
   o.key_table = &table_;
   o.on_message = [this](Inbound&& in) { OnInbound(std::move(in)); };
-  o.on_room = [this](const std::string&) { options_.on_room(); };
+  o.on_room = [this](const std::string& route) {
+    options_.on_room();
+    options_.on_route_room(route);
+  };
   ASSIGN_OR_RETURN(server_, RouterServer::Start(std::move(o)));
   return absl::OkStatus();
 }
@@ -128,7 +131,19 @@ void Peers::OnEvent(const WorkerKey& key, const ConnectionEvent& event) {
   if (news) options_.on_connected(key);
 }
 
+std::vector<Frame> Peers::AsDataRequest(Frame&& envelope) {
+  std::vector<Frame> frames = Greeting();
+  frames.push_back(std::move(envelope));
+  return frames;
+}
+
+bool Peers::SendTo(const std::string& route, std::vector<Frame>&& frames) {
+  return server_ && server_->Send(route, std::move(frames));
+}
+
 void Peers::OnInbound(Inbound&& in) {
+  if (in.frames.size() == 2 && DecodeRelayHeader(in.frames[0].bytes()) == WorkerKey{})
+    return options_.on_data_request(in.user, in.route, std::move(in.frames[1]));
   bool news = false;
   {
     std::lock_guard lock(mutex_);

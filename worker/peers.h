@@ -32,7 +32,14 @@ class Peers {
     std::function<void(const WorkerKey& from, std::vector<Frame>&&)> on_message;
     std::function<void(const WorkerKey& peer)> on_connected;  // anew: credit lapsed
     std::function<void()> on_room;
+    // A worker asks for training data (AsDataRequest) over the connection `route`, which is not one
+    // of the exchange; answers go there with SendTo. on_route_room: SendTo said no, and has room.
+    std::function<void(const WorkerKey& from, const std::string& route, Frame&&)> on_data_request;
+    std::function<void(const std::string& route)> on_route_room;
   };
+
+  // How a request for training data is sent to a holder.
+  static std::vector<Frame> AsDataRequest(Frame&& envelope);
 
   // Unavailable, InvalidArgument: the port cannot be opened.
   static absl::StatusOr<std::unique_ptr<Peers>> Start(Options options);
@@ -50,6 +57,8 @@ class Peers {
 
   // A zero key: to the coordinator itself. False: no room now (on_room), or no way.
   bool Send(const WorkerKey& to, std::vector<Frame>&& frames);
+  // Over a connection that a worker made to us. False: no room now (on_route_room).
+  bool SendTo(const std::string& route, std::vector<Frame>&& frames);
   // What came over the relay; false: it was not relayed.
   bool TakeRelayed(std::vector<Frame>& frames);
 

@@ -68,13 +68,18 @@ class ManifestSamples : public Samples {
   void SetLeases(const std::vector<LeaseRange>& leases) override { feed_->SetLeases(leases); }
   void NoteExchange() override { feed_->NoteExchange(); }
   void Close() override { feed_->Close(); }
+  absl::StatusOr<std::string> Stored(const FetchBlob& request) override {
+    return feed_->Stored(request);
+  }
   std::string Describe() const override {
     const BlockFeed::Stats s = feed_->stats();
-    char text[128];
+    char text[160];
     std::snprintf(text, sizeof text,
-                  "training data: %llu blocks, %.1f MB downloaded; training waited %.2f s for it",
+                  "training data: %llu blocks, %.1f MB downloaded, %.1f MB of it from other "
+                  "workers; training waited %.2f s for it",
                   static_cast<unsigned long long>(s.blocks),
                   1e-6 * static_cast<double>(s.downloaded_bytes),
+                  1e-6 * static_cast<double>(s.holder_bytes),
                   1e-9 * static_cast<double>(s.waited_ns));
     return text;
   }

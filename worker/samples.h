@@ -30,6 +30,10 @@ class Samples {
   virtual void SetLeases(const std::vector<LeaseRange>&) {}
   // The model is being exchanged: data gives way.
   virtual void NoteExchange() {}
+  // BlockFeed::Stored, for other workers.
+  virtual absl::StatusOr<std::string> Stored(const FetchBlob&) {
+    return absl::NotFoundError("this worker keeps no blocks");
+  }
   // For people: what came and how long training waited for it; empty: nothing worth saying.
   virtual std::string Describe() const { return ""; }
   // Whoever waits fails.

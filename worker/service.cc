@@ -57,7 +57,13 @@ WorkerService::WorkerService(Options options)
            },
        .on_connected =
            [this](const WorkerKey& peer) { events_.TryPush(ShellEvent(PeerConnected{peer})); },
-       .on_room = [this] { events_.TryPush(ShellEvent(Room{})); }});
+       .on_room = [this] { events_.TryPush(ShellEvent(Room{})); },
+       .on_data_request =
+           [this](const WorkerKey&, const std::string& route, Frame&& envelope) {
+             events_.TryPush(ShellEvent(DataRequest{route, std::move(envelope)}));
+           },
+       .on_route_room =
+           [this](const std::string& route) { events_.Push(ShellEvent(RouteRoom{route})); }});
   if (!peers.ok()) Fail(peers.status());  // Run says so
   if (peers.ok()) peers_ = std::move(*peers);
   if (peers_ && !options_.peer_listen.empty() && !options_.snapshot_folder.empty()) {
@@ -70,7 +76,9 @@ WorkerService::WorkerService(Options options)
 
 WorkerService::~WorkerService() {
   events_.Close();
-  reducing_.reset();  // it sends through the peers
+  reducing_.reset();  // these send through the peers
+  sharing_.reset();
+  sources_.reset();
   if (peers_) peers_->Stop();
   control_.reset();
   bulk_.reset();
@@ -114,6 +122,9 @@ absl::StatusOr<WorkerService::Outcome> WorkerService::Run(const std::atomic<int>
   }
   if (failure_) return *failure_;
   if (samples_ && options_.say && !samples_->Describe().empty()) options_.say(samples_->Describe());
+  if (sharing_ && options_.say)
+    options_.say("training data: " + std::to_string(sharing_->sent_bytes()) +
+                 " bytes given to other workers");
   const int64_t flushed = MonotonicNs() + kFlushTime.count();
   while (MonotonicNs() < flushed) events_.PopFor(Duration(flushed - MonotonicNs()));
   return Outcome{exit_->success, exit_->refusal, exit_->reason};
@@ -268,7 +279,7 @@ void WorkerService::Handle(ShellEvent&& event) {
     if (reducing_) reducing_->Room();
     return;
   }
-  if (auto* request = std::get_if<FetchBlob>(&event)) return (void)Send(bulk_.get(), *request);
+  if (HandleData(event)) return;
   if (auto* ready = std::get_if<FeedReady>(&event)) return OnFeedReady(ready->status);
   auto& answer = std::get<Answer>(event);
   if (const auto* coded = std::get_if<ContributionCoded>(&answer.event); coded && answer.chunks) {
@@ -306,10 +317,7 @@ void WorkerService::OnMessage(const Envelope& envelope) {
   if (const auto* fetch = std::get_if<Fetch>(&envelope.body)) return OnFetch(WorkerKey{}, *fetch);
   if (const auto* gone = std::get_if<FetchRefused>(&envelope.body))
     return OnRefused(WorkerKey{}, gone->object);
-  if (const auto* refused = std::get_if<BlobRefused>(&envelope.body)) {
-    if (coordinator_blobs_) coordinator_blobs_->OnRefused(refused->transfer, refused->reason);
-    return;
-  }
+  if (OnBlobMessage(WorkerKey{}, envelope.body)) return;
   if (const auto* welcome = std::get_if<Welcome>(&envelope.body); welcome && !joined_) {
     joined_ = true;
     manifest_id_ = welcome->manifest_id;
@@ -374,42 +382,6 @@ void WorkerService::Load(const LoadData& load) {
     loaded = {(*corpus)->Identity(), (*corpus)->Describe()};
     samples_ = SamplesOf(std::move(*corpus), load.config.run.seed);
   }
-  StartTraining(load, loaded);
-}
-
-absl::Status WorkerService::OpenFeed(const LoadData& load) {
-  coordinator_blobs_ = std::make_shared<CoordinatorSource>([this](const FetchBlob& request) {
-    events_.TryPush(ShellEvent(request));  // what does not fit is asked for again
-  });
-  BlockFeed::Options o;
-  o.manifest_id = manifest_id_;
-  o.manifest_bytes = manifest_bytes_;
-  o.sources = options_.sources;
-  o.sources.push_back(coordinator_blobs_);
-  o.coordinator = coordinator_blobs_;
-  ASSIGN_OR_RETURN(o.cache, OpenFileStorage(options_.blocks_folder));
-  o.cache_bytes = options_.blocks_bytes;
-  o.make_order = [this, load](const Manifest& manifest) -> absl::StatusOr<MixedOrder> {
-    if (manifest.Identity() != load.identity) {
-      return absl::InvalidArgumentError("the manifest is of data " + ToHex(manifest.Identity()) +
-                                        ", but this run trains on " + ToHex(load.identity));
-    }
-    return options_.make_order(load.config, manifest);
-  };
-  o.on_ready = [this](absl::Status status) {
-    events_.Push(ShellEvent(FeedReady{std::move(status)}));
-  };
-  o.say = [](const std::string& text) { LogWarning(text); };
-  loading_ = load;
-  feed_ = std::make_unique<BlockFeed>(std::move(o));
-  return absl::OkStatus();
-}
-
-void WorkerService::OnFeedReady(const absl::Status& status) {
-  if (!status.ok()) return Fail(status);
-  const LoadData load = *std::exchange(loading_, std::nullopt);
-  const DataLoaded loaded{load.identity, "manifest " + ShortHex(manifest_id_)};
-  samples_ = SamplesOf(std::move(feed_), load.config.model.vocab_size);
   StartTraining(load, loaded);
 }
 

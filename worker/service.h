@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "absl/status/statusor.h"
+#include "blobs/blob_server.h"
 #include "common/bounded_queue.h"
 #include "common/time.h"
 #include "data/corpus.h"
@@ -28,11 +29,14 @@
 #include "worker/peers.h"
 #include "worker/reducing.h"
 #include "worker/samples.h"
+#include "worker/source_links.h"
 #include "worker/training.h"
 
 namespace longhaul {
 
 inline constexpr size_t kMaxWorkerEvents = 16384;
+// How long another worker's request waits for a block that is on its way here.
+inline constexpr Duration kHoldRequest = Seconds(4);
 inline constexpr size_t kMaxUploads =
     256;  // coded contributions kept; one per fragment is undecided
 
@@ -50,8 +54,8 @@ class WorkerService {
     // Where residual and inner state are kept for a later process; "": nowhere. One worker's, of
     // one run.
     std::string snapshot_folder;
-    // Where other workers may reach this one; "": it does not offer to reduce. Needs
-    // snapshot_folder, for what it holds.
+    // Where other workers may reach this one; "": it offers neither to reduce nor to share training
+    // data. Needs snapshot_folder, for what it holds.
     std::string peer_listen;     // address:port
     std::string peer_advertise;  // host:port that others are told; "": from peer_listen
     Duration give_up{0};         // without ever having joined; 0: never
@@ -116,9 +120,30 @@ class WorkerService {
     WorkerKey to;
     Message message;
   };
+  struct HolderRequest {  // of ours, to another worker
+    PeerView holder;
+    FetchBlob fetch;
+  };
+  struct HolderChange {
+    WorkerKey holder;
+    bool up = false;
+  };
+  struct DataRequest {  // of another worker
+    std::string route;
+    Frame envelope;
+  };
+  struct DataAnswer {  // of the thread that serves blocks
+    std::string route;
+    Message message;
+  };
+  struct RouteRoom {
+    std::string route;
+  };
+  struct BlockKept {};
   using Reports = std::vector<SliceReport>;
   using ShellEvent = std::variant<Connection, Inbox, Answer, Room, FetchBlob, FeedReady, PeerInbox,
-                                  PeerConnected, PeerMessage, Reports>;
+                                  PeerConnected, PeerMessage, Reports, HolderRequest, HolderChange,
+                                  DataRequest, DataAnswer, RouteRoom, BlockKept>;
   struct Upload {
     ObjectId object;
     Chunks chunks;
@@ -152,6 +177,11 @@ class WorkerService {
   void Load(const LoadData& load);
   absl::Status OpenFeed(const LoadData& load);
   void OnFeedReady(const absl::Status& status);
+  bool Shares() const { return !options_.peer_listen.empty(); }
+  void StartSharing();
+  bool HandleData(ShellEvent& event);  // false: it is of something else
+  void OnDataRequest(DataRequest&& request);
+  bool OnBlobMessage(const WorkerKey& from, const Message& message);
   void StartTraining(const LoadData& load, const DataLoaded& loaded);
   void StartDownload(const FetchObject& fetch);
   void CheckDownload();
@@ -178,6 +208,8 @@ class WorkerService {
   std::unique_ptr<DealerClient> control_;
   std::shared_ptr<DealerClient> bulk_;
   std::unique_ptr<Peers> peers_;
+  std::unique_ptr<SourceLinks> sources_;      // holders of blocks
+  std::unique_ptr<BlobServer> sharing_;       // null: this worker gives no blocks to others
   std::unique_ptr<Storage> storage_;          // of the slices that it reduces
   std::unique_ptr<ReducingThread> reducing_;  // null: this worker does not reduce
   std::vector<PeerView> known_peers_;

@@ -52,11 +52,13 @@ void WorkerService::OnChunk(const WorkerKey& from, const std::vector<Frame>& fra
   const absl::StatusOr<ChunkHeader> header = DecodeChunkHeader(frames[0].bytes());
   if (!header.ok()) return;
   if (header->kind == ObjectKind::kBlob) {
-    if (coordinator_blobs_ && from == WorkerKey{} && header->bytes == frames[1].size())
-      coordinator_blobs_->OnChunk(header->transfer, frames[1].bytes());
+    if (coordinator_blobs_ && header->bytes == frames[1].size())
+      coordinator_blobs_->OnChunk(from, header->transfer, frames[1].bytes());
+    if (sharing_) sharing_->NoteNews();
     return;
   }
   if (samples_) samples_->NoteExchange();
+  if (sharing_) sharing_->NoteExchange();
   if (!download_) return;
   credit_.OnConsumed(from, Now(), frames[1].size());
   download_->OnChunk(from, *header, frames[1].bytes(), Now());
@@ -135,6 +137,7 @@ void WorkerService::Pump(const SendingId& id, Sending& sending) {
     frames.emplace_back(EncodeChunkHeader(header));
     frames.emplace_back(std::string(payload));
     if (!peers_->Send(to, std::move(frames))) return;  // Room, or the next attempt, goes on
+    if (sharing_) sharing_->NoteExchange();
     sending.outgoing.MarkSent();
     if (sending.outgoing.finished())
       LogDebug("has sent contribution " + Describe(object.contribution));
@@ -154,7 +157,8 @@ void WorkerService::OnPeer(const WorkerKey& from, std::vector<Frame>&& frames) {
   if (frames.size() == 2) {
     const absl::StatusOr<ChunkHeader> header = DecodeChunkHeader(frames[0].bytes());
     if (!header.ok()) return;
-    if (header->kind == ObjectKind::kAggregate) return OnChunk(from, frames);
+    if (header->kind == ObjectKind::kAggregate || header->kind == ObjectKind::kBlob)
+      return OnChunk(from, frames);
     if (reducing_) reducing_->Chunk(from, std::move(frames));
     return;
   }
@@ -164,6 +168,7 @@ void WorkerService::OnPeer(const WorkerKey& from, std::vector<Frame>&& frames) {
   if (const auto* fetch = std::get_if<Fetch>(&envelope->body)) return OnFetch(from, *fetch);
   if (const auto* gone = std::get_if<FetchRefused>(&envelope->body))
     return OnRefused(from, gone->object);
+  OnBlobMessage(from, envelope->body);
 }
 
 void WorkerService::FollowOrders() {
@@ -202,6 +207,7 @@ void WorkerService::StartReducing(const LoadData& load) {
     std::vector<Frame> frames;
     frames.emplace_back(EncodeChunkHeader(header));
     frames.emplace_back(std::move(payload));
+    if (sharing_) sharing_->NoteExchange();
     return peers_->Send(to, std::move(frames));
   };
   o.send = [this](const WorkerKey& to, const Message& message) {

@@ -197,6 +197,46 @@ class DataTest(RigTest):
         refused = rig.coordinator(sets=[*SETS, "data.manifest=set"])
         self.assertNotEqual(refused.wait(), 0)
 
+    def shared_run(self, *arguments, kill=False):
+        """Three workers; (bytes that the coordinator sent, bytes of all blocks that were used)."""
+        rig = self.rig()
+        self.prepared(rig)
+        sets = [*SETS, "run.min_workers=3", "data.manifest=set", "round.quorum=0.5"]
+        coordinator = rig.wait_ready(rig.coordinator("-v", sets=sets))
+        workers = [rig.worker(name, "-v", *arguments) for name in ("w1", "w2", "w3")]
+        if kill:
+            wait_until(lambda: self.cached(rig, "w3"), "w3 has a block")
+            workers[2].process.kill()
+            workers[2].wait()
+            wait_until(lambda: rig.journal().count("MemberReady") >= 2, "the others train")
+            workers[2] = rig.worker("w3", "-v", *arguments)
+        said = self.ends(coordinator, 0)
+        given = sum(int(n) for worker in workers
+                    for n in re.findall(r"(\d+) bytes given", self.ends(worker, 0)))
+        rig.check_ledger(ROUNDS)
+        used = {}
+        for name in ("w1", "w2", "w3"):
+            used.update(self.cached(rig, name))
+        sent = int(re.search(r"training data: (\d+) bytes sent", said)[1])
+        print(f"egress {sent} bytes, {sent / sum(used.values()):.2f} of the blocks that were used; "
+              f"workers gave each other {given} bytes", flush=True)
+        return sent, sum(used.values()), given
+
+    def test_workers_share_what_they_have(self):
+        sent, used, given = self.shared_run("--peer", "127.0.0.1:0")
+        self.assertLess(sent, 1.5 * used)
+        self.assertGreater(given, 0.5 * used)
+        alone, used, given = self.shared_run()
+        self.assertGreater(alone, 1.5 * used)
+        self.assertEqual(given, 0)
+
+    def test_a_worker_that_shares_is_killed(self):
+        self.shared_run("--peer", "127.0.0.1:0", kill=True)
+
+    def test_workers_that_cannot_reach_each_other_ask_the_coordinator(self):
+        _, _, given = self.shared_run("--peer", "127.0.0.1:0", "--peer-advertise", "127.0.0.1:1")
+        self.assertEqual(given, 0)
+
     def test_plans_of_the_examples(self):
         fleets = sorted((SOURCE / "examples" / "fleets").glob("*.toml"))
         plan = subprocess.run([BIN / "longhaul", "plan", *fleets], capture_output=True, text=True,

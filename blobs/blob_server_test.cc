@@ -1,4 +1,4 @@
-#include "coordinator/blob_server.h"
+#include "blobs/blob_server.h"
 
 #include <gtest/gtest.h>
 
@@ -105,6 +105,47 @@ TEST_F(BlobServerTest, TakesNoMoreThanItsLimitOfOneWorker) {
   EXPECT_GE(taken, BlobServer::kMaxRequestsOfRoute);
   EXPECT_LE(taken, BlobServer::kMaxRequestsOfRoute + 1);  // one may be in hand
   EXPECT_TRUE(server_.Serve("a", Request(2, true)));      // said again: it becomes urgent
+}
+
+TEST(BlobServerHoldTest, WhatIsOnItsWayIsWaitedForButNotForEver) {
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::vector<std::string> events;
+  bool here = false;
+  const auto add = [&](const std::string& event) {
+    std::lock_guard lock(mutex);
+    events.push_back(event);
+    changed.notify_all();
+  };
+  BlobServer::Options o;
+  o.read = [&](const FetchBlob& r) -> absl::StatusOr<std::string> {
+    std::lock_guard lock(mutex);
+    if (here && r.transfer == 1) return std::string(r.bytes, 'x');
+    events.push_back("not here");
+    changed.notify_all();
+    return absl::UnavailableError("on its way");
+  };
+  o.send_control = [&](const std::string&, const Message&) { add("refused"); };
+  o.send_bulk = [&](const std::string&, std::vector<Frame>&&) {
+    add("sent");
+    return true;
+  };
+  o.hold = Milliseconds(300);
+  BlobServer server(o);
+  const auto wait = [&](const std::string& last) {
+    std::unique_lock lock(mutex);
+    changed.wait(lock, [&] { return !events.empty() && events.back() == last; });
+  };
+  server.Serve("a", {1, Digest{}, 5, 100});
+  wait("not here");
+  {
+    std::lock_guard lock(mutex);
+    here = true;
+  }
+  server.NoteNews();
+  wait("sent");
+  server.Serve("a", {2, Digest{}, 5, 100});
+  wait("refused");
 }
 
 }  // namespace

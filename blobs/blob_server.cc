@@ -1,4 +1,4 @@
-#include "coordinator/blob_server.h"
+#include "blobs/blob_server.h"
 
 #include <algorithm>
 
@@ -35,7 +35,7 @@ bool BlobServer::Serve(const std::string& route, const FetchBlob& request) {
       return true;
     }
     if (of_route >= kMaxRequestsOfRoute || waiting_.size() >= kMaxRequests) return false;
-    waiting_.push_back({route, request, Clock::now()});
+    waiting_.push_back({route, request, Clock::now(), 0});
   }
   changed_.notify_all();
   return true;
@@ -51,9 +51,19 @@ void BlobServer::NoteExchange() {
   last_exchange_ = Clock::now();
 }
 
+void BlobServer::NoteNews() {
+  {
+    std::lock_guard lock(mutex_);
+    ++news_;
+  }
+  changed_.notify_all();
+}
+
 std::list<BlobServer::Waiting>::iterator BlobServer::Next(Clock::time_point now) {
   waiting_.remove_if([&](const Waiting& w) { return now - w.since > kForget; });
-  const auto may_go = [&](const Waiting& w) { return !full_.contains(w.route); };
+  const auto may_go = [&](const Waiting& w) {
+    return !full_.contains(w.route) && (w.tried != news_ || now - w.since >= options_.hold);
+  };
   const auto urgent = std::find_if(waiting_.begin(), waiting_.end(),
                                    [&](const Waiting& w) { return w.request.urgent && may_go(w); });
   if (urgent != waiting_.end() || now - last_exchange_ < kYield) return urgent;
@@ -68,27 +78,29 @@ void BlobServer::Run() {
       waiting_.empty() ? changed_.wait(lock) : (void)changed_.wait_for(lock, kYield);
       continue;
     }
-    const Waiting waiting = *next;
+    Waiting waiting = *next;
+    const uint64_t news = news_;
     waiting_.erase(next);
     full_.insert(waiting.route);  // until it is sent; Room may come before Answer is back
     lock.unlock();
-    const bool sent = Answer(waiting);
+    const Answered answered = Answer(waiting);
     lock.lock();
-    if (sent) {
-      full_.erase(waiting.route);
-    } else {
-      waiting_.push_front(waiting);
-    }
+    if (answered != Answered::kNoRoom) full_.erase(waiting.route);
+    if (answered == Answered::kYes) continue;
+    if (answered == Answered::kNotHere) waiting.tried = news;
+    waiting_.push_front(std::move(waiting));
   }
 }
 
-bool BlobServer::Answer(const Waiting& waiting) {
+BlobServer::Answered BlobServer::Answer(const Waiting& waiting) {
   const FetchBlob& request = waiting.request;
   absl::StatusOr<std::string> bytes = options_.read(request);
+  if (absl::IsUnavailable(bytes.status()) && Clock::now() - waiting.since < options_.hold)
+    return Answered::kNotHere;
   if (!bytes.ok()) {
     options_.send_control(waiting.route,
                           BlobRefused{request.transfer, std::string(bytes.status().message())});
-    return true;
+    return Answered::kYes;
   }
   const ChunkHeader header{.kind = ObjectKind::kBlob,
                            .transfer = request.transfer,
@@ -98,9 +110,9 @@ bool BlobServer::Answer(const Waiting& waiting) {
   std::vector<Frame> frames;
   frames.emplace_back(EncodeChunkHeader(header));
   frames.emplace_back(std::move(*bytes));
-  if (!options_.send_bulk(waiting.route, std::move(frames))) return false;
+  if (!options_.send_bulk(waiting.route, std::move(frames))) return Answered::kNoRoom;
   sent_bytes_ += size;
-  return true;
+  return Answered::kYes;
 }
 
 }  // namespace longhaul

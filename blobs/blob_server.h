@@ -1,6 +1,6 @@
-// Sends parts of the run's data set to workers: what training waits for at once, the rest when the
-// model is not being exchanged, because both share this machine's uplink. A thread of its own,
-// because the data may come from another machine.
+// Sends parts of the run's data set to workers, from the coordinator or from another worker: what
+// training waits for at once, the rest when the model is not being exchanged, because both share
+// this machine's uplink. A thread of its own, because the data may come from another machine.
 //
 // Stateless: a request that is lost or dropped is made again by whoever needs it.
 #pragma once
@@ -32,11 +32,13 @@ class BlobServer {
   static constexpr Duration kForget = Seconds(60);       // a request that could not be sent
 
   struct Options {
-    // On the server's thread. The bytes, as many as asked for.
+    // On the server's thread. The bytes, as many as asked for. Unavailable: not here yet; asked
+    // again after NoteNews while the request is younger than `hold`.
     std::function<absl::StatusOr<std::string>(const FetchBlob&)> read;
     std::function<void(const std::string& route, const Message&)> send_control;  // any thread
     std::function<bool(const std::string& route, std::vector<Frame>&&)>
         send_bulk;  // any thread; false: no room
+    Duration hold{0};
   };
 
   explicit BlobServer(Options options);
@@ -48,6 +50,7 @@ class BlobServer {
   bool Serve(const std::string& route, const FetchBlob& request);
   void Room(const std::string& route);
   void NoteExchange();  // a chunk of the model has just been sent
+  void NoteNews();      // something that was not here has come
   uint64_t sent_bytes() const { return sent_bytes_; }
 
  private:
@@ -56,12 +59,14 @@ class BlobServer {
     std::string route;
     FetchBlob request;
     Clock::time_point since;
+    uint64_t tried = 0;  // when it was not here: the news of then
   };
+  enum class Answered { kYes, kNoRoom, kNotHere };
 
   void Run();
   // The first that may go now; with the lock held.
   std::list<Waiting>::iterator Next(Clock::time_point now);
-  bool Answer(const Waiting& waiting);
+  Answered Answer(const Waiting& waiting);
 
   const Options options_;
   std::mutex mutex_;
@@ -70,6 +75,7 @@ class BlobServer {
   std::set<std::string> full_;  // routes without room
   Clock::time_point last_exchange_{};
   std::atomic<uint64_t> sent_bytes_{0};
+  uint64_t news_ = 1;
   bool stopped_ = false;
   std::thread thread_;
 };
