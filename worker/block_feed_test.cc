@@ -309,7 +309,9 @@ TEST_F(HolderTest, GivesWhatItHasAndNothingElse) {
   EXPECT_TRUE(absl::IsNotFound(feed_->Stored(request).status()));
   ReadAll(60);
   const auto stored = feed_->Stored(request);
-  if (stored.ok()) EXPECT_EQ(*stored, Right(request));
+  if (stored.ok()) {
+    EXPECT_EQ(*stored, Right(request));
+  }
   request.bytes = kMaxBlobPartBytes;
   EXPECT_TRUE(absl::IsNotFound(feed_->Stored(request).status()));
   request = {1, manifest_.shards[0].blob_id, UINT64_MAX, 1};
