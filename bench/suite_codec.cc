@@ -18,6 +18,7 @@
 #include "common/rng.h"
 #include "compression/bf16.h"
 #include "compression/bit_budget_codec.h"
+#include "compression/cpu.h"
 #include "compression/top_k_codec.h"
 #include "proto/chunk.h"
 
@@ -65,6 +66,13 @@ std::vector<float> Values(size_t n, bool heavy) {
   return values;
 }
 
+struct AddKernel {
+  LONGHAUL_INLINE void operator()(const float* __restrict values, size_t n,
+                                  float* __restrict sum) const {
+    for (size_t i = 0; i < n; ++i) sum[i] += values[i];
+  }
+};
+
 // A fragment coded chunk by chunk.
 class Coded {
  public:
@@ -100,8 +108,7 @@ class Coded {
     for (size_t i = 0; i < chunks_.size(); ++i) {
       const auto part = std::span(decoded).first(Part(i).size());
       LONGHAUL_CHECK(codec_.DecodeChunk(i * kChunkElements, chunks_[i], part), "own bytes");
-      float* to = sum.data() + i * kChunkElements;
-      for (size_t j = 0; j < part.size(); ++j) to[j] += part[j];
+      RunAt(BestCpuLevel(), AddKernel(), part.data(), part.size(), sum.data() + i * kChunkElements);
     }
   }
 

@@ -105,10 +105,18 @@ struct Format {
   }
 };
 
+// Far enough ahead that memory keeps up with the arithmetic.
+constexpr size_t kBlocksAhead = 8;
+LONGHAUL_INLINE void PrefetchBlock(const float* block) {
+  constexpr size_t kLineValues = 16;
+  for (size_t i = 0; i < kBlockValues; i += kLineValues) __builtin_prefetch(block + i);
+}
+
 template <int kBits>
 struct EncodeKernel {
   LONGHAUL_INLINE bool operator()(const float* in, size_t blocks, uint8_t* out) const {
     for (size_t b = 0; b < blocks; ++b) {
+      PrefetchBlock(in + std::min(b + kBlocksAhead, blocks - 1) * kBlockValues);
       if (!Format<kBits>::EncodeBlock(in + b * kBlockValues, out + b * Format<kBits>::kFullBytes)) {
         return false;
       }
