@@ -49,6 +49,7 @@ ReducerThread::ReducerThread(Options options, std::vector<std::unique_ptr<Reduce
   slices.send_chunk = [](const WorkerKey&, const ChunkHeader&, std::string&&) {
     return false;  // workers get aggregates from where they are put together
   };
+  slices.overrun = options_.cut_overrun;
   slices_ = std::make_unique<SliceHost>(std::move(slices));
   thread_ = std::thread([this] { Run(); });
 }
@@ -199,9 +200,8 @@ void ReducerThread::StartAttempt(ContributionId id, Upload& upload) {
   attempts_.erase(upload.attempt);
   upload.attempt = next_attempt_++;
   attempts_[upload.attempt] = id;
-  upload.consumed_bytes = 0;
+  upload.credit.StartAttempt();
   upload.last_chunk = now_;
-  upload.stated_bytes = 0;
   Grant(upload, Of(upload.object.id.fragment).MissingChunks(id, kMaxMissingRuns));
 }
 
@@ -215,8 +215,7 @@ uint64_t ReducerThread::WindowFor(const Upload& upload) {
   uint64_t taken = 0;
   for (const auto& [id, other] : uploads_) {
     if (other.user == upload.user) ++transfers;
-    const uint64_t under_way =
-        other.stated_bytes - std::min(other.stated_bytes, other.consumed_bytes);
+    const uint64_t under_way = other.credit.stated_bytes() - other.credit.consumed_bytes();
     taken += std::max(under_way, kUploadWindowBytes) - kUploadWindowBytes;
   }
   return credit_.Window(upload.user, transfers, taken, kUploadSharedBytes);
@@ -224,15 +223,15 @@ uint64_t ReducerThread::WindowFor(const Upload& upload) {
 
 void ReducerThread::Grant(Upload& upload, std::vector<ChunkRun> missing) {
   upload.window_bytes = WindowFor(upload);
-  upload.stated_bytes = std::max(upload.stated_bytes, upload.consumed_bytes + upload.window_bytes);
+  upload.credit.State(upload.credit.consumed_bytes() + upload.window_bytes);
   if (upload.route.empty()) return;  // not connected
   options_.send_control(upload.route, Fetch{upload.object.id, upload.attempt, std::move(missing),
-                                            upload.stated_bytes});
+                                            upload.credit.stated_bytes()});
 }
 
 bool ReducerThread::GrantDue(const Upload& upload) {
-  const uint64_t grant = upload.consumed_bytes + upload.window_bytes;
-  return grant >= upload.stated_bytes + upload.window_bytes / kGrantsPerWindow;
+  const uint64_t grant = upload.credit.consumed_bytes() + upload.window_bytes;
+  return grant >= upload.credit.stated_bytes() + upload.window_bytes / kGrantsPerWindow;
 }
 
 void ReducerThread::DoChunk(const WorkerKey& user, const std::vector<Frame>& frames) {
@@ -255,11 +254,14 @@ void ReducerThread::DoChunk(const WorkerKey& user, const std::vector<Frame>& fra
   const ContributionId id = attempt->second;
   Upload& upload = uploads_.at(id);
   if (upload.user != user) return;
+  const FragmentId fragment = upload.object.id.fragment;
+  if (!upload.credit.Take(header->bytes, true)) {
+    options_.cut_overrun(user);
+    return AfterProgress(fragment, id, OverrunError());
+  }
   credit_.OnConsumed(user, MeasuringClock(), header->bytes);
-  upload.consumed_bytes += header->bytes;
   upload.tries = 0;
   upload.last_chunk = now_;
-  const FragmentId fragment = upload.object.id.fragment;
   absl::StatusOr<Reducer::Progress> progress =
       Of(fragment).AddChunk(id, *header, frames[1].bytes());
   if (progress.ok() && !progress->held && GrantDue(upload)) Grant(upload, {});

@@ -55,6 +55,7 @@ class ReducerThread {
     std::function<bool(const std::string& route, std::vector<Frame>&&)>
         send_bulk;                                                 // any thread; false: no room
     std::function<std::optional<LinkRow>(const WorkerKey&)> link;  // any thread
+    std::function<void(const WorkerKey&)> cut_overrun;  // its connections; any thread
   };
 
   // One reducer per fragment. `newest`: the checkpoint that is served to joiners.
@@ -86,8 +87,7 @@ class ReducerThread {
     WorkerKey user;
     std::string route;
     uint64_t attempt = 0;
-    uint64_t consumed_bytes = 0;  // in this attempt
-    uint64_t stated_bytes = 0;    // grant last sent
+    CreditAccount credit;
     uint64_t window_bytes = kUploadWindowBytes;
     uint32_t tries = 0;  // attempts that brought nothing
     Timestamp last_chunk;

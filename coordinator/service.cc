@@ -163,6 +163,10 @@ void CoordinatorService::StartReducers(std::vector<std::unique_ptr<Reducer>> red
     RouterServer* server = serving_;  // a restarted run begins before it
     return server ? server->Link(key) : std::nullopt;
   };
+  o.cut_overrun = [this](const WorkerKey& key) {
+    LogWarning("a worker sent more than it was granted: its connections are cut");
+    if (RouterServer* server = serving_) server->Cut(key, CutReason::kCreditOverrun);
+  };
   reducer_ = std::make_unique<ReducerThread>(std::move(o), std::move(reducers), newest);
 }
 
@@ -172,6 +176,7 @@ absl::Status CoordinatorService::StartServer() {
   o.keys = folder_->keys();
   o.key_table = &key_table_;
   o.on_message = [this](Inbound&& inbound) { OnMessage(std::move(inbound)); };
+  o.note = EncodeRunConfig(options_.config);  // for doctor's verdict
   o.on_room = [this](const std::string& route) {
     reducer_->Room(route);
     relay_.Room(route);

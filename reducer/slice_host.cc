@@ -163,8 +163,8 @@ void SliceHost::StartPull(SeatId id, Seat& seat, const ContributionId& contribut
   pull.attempt = options_.first_attempt + attempts_made_++;
   attempts_[pull.attempt] = {id, contribution};
   pull.window_bytes = std::clamp(kAllPullBytes / attempts_.size(), kLeastPullBytes, kPullBytes);
-  pull.consumed_bytes = 0;
-  pull.stated_bytes = pull.window_bytes;
+  pull.credit.StartAttempt();
+  pull.credit.State(pull.window_bytes);
   pull.last_chunk = now_;
   Grant(contribution, pull, seat.reducer->MissingChunks(contribution, kMaxMissingRuns));
 }
@@ -173,7 +173,8 @@ void SliceHost::Grant(const ContributionId& id, const Pull& pull, std::vector<Ch
   const auto key = keys_.find(id.session);
   if (key == keys_.end()) return;
   options_.send(key->second,
-                Fetch{pull.object.id, pull.attempt, std::move(missing), pull.stated_bytes});
+                Fetch{pull.object.id, pull.attempt, std::move(missing),
+                      pull.credit.stated_bytes()});
 }
 
 void SliceHost::StopPull(Seat& seat, const ContributionId& id) {
@@ -199,13 +200,17 @@ absl::Status SliceHost::OnChunk(const WorkerKey& from, const ChunkHeader& header
   if (key == keys_.end() || key->second != from) return absl::OkStatus();
   Seat& seat = seats_.at(seat_id);
   Pull& pull = seat.pulls.at(id);
-  pull.consumed_bytes += header.bytes;
+  if (!pull.credit.Take(header.bytes, true)) {
+    options_.overrun(from);
+    RETURN_IF_ERROR(Note(seat_id, seat, id, OverrunError()));
+    return TryClose(seat);
+  }
   pull.last_chunk = now_;
   pull.tries = 0;
   const absl::StatusOr<Reducer::Progress> progress = seat.reducer->AddChunk(id, header, payload);
   if (progress.ok() && !progress->held &&
-      pull.consumed_bytes + pull.window_bytes / 2 >= pull.stated_bytes) {
-    pull.stated_bytes = pull.consumed_bytes + pull.window_bytes;
+      pull.credit.consumed_bytes() + pull.window_bytes / 2 >= pull.credit.stated_bytes()) {
+    pull.credit.State(pull.credit.consumed_bytes() + pull.window_bytes);
     Grant(id, pull, {});
   }
   RETURN_IF_ERROR(Note(seat_id, seat, id, progress));

@@ -55,6 +55,8 @@ class SliceHost {
     std::function<void(const WorkerKey& to, const Message&)> send;
     // False: no room; Room says when there is.
     std::function<bool(const WorkerKey& to, const ChunkHeader&, std::string&& payload)> send_chunk;
+    // It sent more than it was granted; its contribution is refused.
+    std::function<void(const WorkerKey& from)> overrun;
   };
 
   explicit SliceHost(Options options) : options_(std::move(options)) {}
@@ -85,8 +87,7 @@ class SliceHost {
     ObjectInfo object;
     uint64_t attempt = 0;
     uint64_t window_bytes = 0;
-    uint64_t consumed_bytes = 0;  // in this attempt
-    uint64_t stated_bytes = 0;
+    CreditAccount credit;
     uint32_t tries = 0;  // attempts that brought nothing
     Timestamp last_chunk;
   };

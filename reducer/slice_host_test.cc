@@ -38,6 +38,7 @@ class SliceHostTest : public testing::Test {
       chunks_.push_back({to, header, std::move(payload)});
       return true;
     };
+    o.overrun = [this](const WorkerKey& from) { overran_.push_back(from); };
     return o;
   }
 
@@ -105,6 +106,7 @@ class SliceHostTest : public testing::Test {
   Rng rng_{3};
   std::deque<std::pair<WorkerKey, Message>> sent_;
   std::vector<Chunk> chunks_;
+  std::vector<WorkerKey> overran_;
   bool room_ = true;
   std::optional<WorkerKey> mute_;
   std::map<SessionId, WorkerKey> keys_ = {
@@ -259,6 +261,27 @@ TEST_F(SliceHostTest, ChunksOfSomebodyElseDoNothing) {
   EXPECT_TRUE(Report().held.empty());
   Answer();
   EXPECT_EQ(Report().held.size(), 3u);
+}
+
+TEST_F(SliceHostTest, WhoSendsMoreThanItWasGrantedIsNamedAndRefused) {
+  SliceOrder order = Order(1, 0, false);
+  Give({order});
+  const auto [to, message] = sent_.front();
+  const Fetch fetch = std::get<Fetch>(message);
+  const Contribution& c = known_.at(fetch.object.contribution);
+  ChunkHeader header = c.headers[0];
+  header.transfer = fetch.attempt;
+  const uint64_t chunks = fetch.granted_bytes / header.bytes;
+  for (uint64_t i = 0; i < chunks; ++i)
+    ASSERT_TRUE(host_.OnChunk(to, header, AsBytes(c.payloads[0])).ok());
+  EXPECT_TRUE(overran_.empty());
+  ASSERT_TRUE(host_.OnChunk(to, header, AsBytes(c.payloads[0])).ok());
+  EXPECT_EQ(overran_, std::vector{to});
+  EXPECT_EQ(Report().refused, std::vector{fetch.object.contribution});
+  ASSERT_TRUE(host_.OnChunk(to, header, AsBytes(c.payloads[0])).ok());  // of no attempt any more
+  EXPECT_EQ(overran_.size(), 1u);
+  Answer();
+  EXPECT_EQ(Report().held.size(), 2u);
 }
 
 TEST_F(SliceHostTest, ADiskThatFailsEndsTheSlices) {

@@ -47,9 +47,9 @@ void Connections::OnMessage(int fd, const std::string& route, const WorkerKey& u
   connection.delivered_since_sample = true;
 }
 
-void Connections::CutRoute(const std::string& route, CutReason reason) {
+void Connections::CutUser(const WorkerKey& user, CutReason reason) {
   for (auto& [fd, connection] : open_) {
-    if (connection.route == route) Cut(connection, reason);
+    if (!connection.route.empty() && connection.user == user) Cut(connection, reason);
   }
 }
 

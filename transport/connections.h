@@ -29,8 +29,8 @@ class Connections {
   void OnClosed(int fd);
   // A whole message came from `fd`, on this route.
   void OnMessage(int fd, const std::string& route, const WorkerKey& user);
-  // Ends the connection of a route, if it is still there.
-  void CutRoute(const std::string& route, CutReason reason);
+  // Ends the connections of a user that have delivered a message.
+  void CutUser(const WorkerKey& user, CutReason reason);
   // Looks at the next `most` connections; true when that was the last of them, and the next call
   // begins again. To be called after pending messages were read, for a whole pass some times a
   // second. In parts, because each costs system calls.

@@ -259,7 +259,7 @@ TEST(HostileTest, CreditOverrunIsCutAndCounted) {
     auto in = lab.inbox.PopFor(kPatience);
     ASSERT_TRUE(in.has_value());
     if (receiver->Accept(1, i, in->frames[0].bytes()) != ChunkReceiver::Verdict::kOverrun) continue;
-    lab.server->Cut(in->route, CutReason::kCreditOverrun);
+    lab.server->Cut(in->user, CutReason::kCreditOverrun);
     break;
   }
   EXPECT_LE(receiver->bytes_held(), granted);
@@ -269,7 +269,7 @@ TEST(HostileTest, CreditOverrunIsCutAndCounted) {
   };
   EXPECT_TRUE(Eventually([&] { return overruns() == 1; }));
   EXPECT_EQ(lab.server->counters().cut_connections, 1u);
-  lab.server->Cut("gone", CutReason::kCreditOverrun);  // does nothing
+  lab.server->Cut(WorkerKey{}, CutReason::kCreditOverrun);  // nobody: does nothing
   ExpectService(lab);
   EXPECT_EQ(overruns(), 1u);
 }

@@ -75,7 +75,7 @@ class Server : public RouterServer {
 
   bool Send(const std::string& route, std::vector<Frame>&& frames) override;
   bool SendToAny(const std::vector<std::string>& routes, std::vector<Frame>&& frames) override;
-  void Cut(const std::string& route, CutReason reason) override;
+  void Cut(const WorkerKey& user, CutReason reason) override;
   std::string address() const override { return address_; }
   uint16_t port() const override { return port_; }
   ServerCounters counters() const override;
@@ -112,7 +112,7 @@ class Server : public RouterServer {
   ServerCounters counters_;
   std::map<std::string, SocketStats> stats_;
   std::map<WorkerKey, std::vector<std::string>> routes_;  // by user
-  std::vector<std::pair<std::string, CutReason>> to_cut_;
+  std::vector<std::pair<WorkerKey, CutReason>> to_cut_;
 
   Connections connections_;   // the socket thread's
   ProbeBudget probe_budget_;  // the socket thread's
@@ -196,11 +196,11 @@ bool Server::SendToAny(const std::vector<std::string>& routes, std::vector<Frame
   return shortest != nullptr && Send(*shortest, std::move(frames));
 }
 
-void Server::Cut(const std::string& route, CutReason reason) {
+void Server::Cut(const WorkerKey& user, CutReason reason) {
   {
     std::lock_guard lock(mutex_);
     if (to_cut_.size() >= options_.max_connections) return;  // whoever asks will ask again
-    to_cut_.emplace_back(route, reason);
+    to_cut_.emplace_back(user, reason);
   }
   wake_up_.Notify();
 }
@@ -345,12 +345,12 @@ void Server::CountDroppedIn() {
 }
 
 void Server::DoCuts() {
-  std::vector<std::pair<std::string, CutReason>> cuts;
+  std::vector<std::pair<WorkerKey, CutReason>> cuts;
   {
     std::lock_guard lock(mutex_);
     cuts.swap(to_cut_);
   }
-  for (const auto& [route, reason] : cuts) connections_.CutRoute(route, reason);
+  for (const auto& [user, reason] : cuts) connections_.CutUser(user, reason);
 }
 
 void Server::Flush() {

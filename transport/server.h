@@ -97,9 +97,9 @@ class RouterServer {
   // connections gets its chunks over all of them, and a slow one takes less.
   virtual bool SendToAny(const std::vector<std::string>& routes, std::vector<Frame>&& frames) = 0;
 
-  // Any thread. Ends the connection of a route soon, for good, and counts it under `reason`;
-  // nothing when it has gone. What came from it before may still be delivered.
-  virtual void Cut(const std::string& route, CutReason reason) = 0;
+  // Any thread. Ends the connections of a user soon, and counts them under `reason`; it may come
+  // again. What came from it before may still be delivered.
+  virtual void Cut(const WorkerKey& user, CutReason reason) = 0;
 
   virtual std::string address() const = 0;  // host:port, with the real port
   virtual uint16_t port() const = 0;

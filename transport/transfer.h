@@ -96,6 +96,11 @@ class CreditAccount {
   uint64_t taken_bytes_ = 0;   // in all attempts, twice or not
 };
 
+// Why what such a sender offers is refused.
+inline absl::Status OverrunError() {
+  return absl::InvalidArgumentError("its sender sent more than it was granted");
+}
+
 // The receiver's half.
 class ChunkReceiver {
  public:

@@ -186,6 +186,11 @@ bool Peers::TakeRelayed(std::vector<Frame>& frames) {
   return true;
 }
 
+void Peers::Cut(const WorkerKey& from) {
+  LogWarning("another worker sent more than it was granted: its connections are cut");
+  if (server_) server_->Cut(from, CutReason::kCreditOverrun);
+}
+
 LinkRow Peers::LinkTo(const WorkerKey& to) const {
   std::lock_guard lock(mutex_);
   if (to == WorkerKey{}) return bulk_ ? SumLinks("", std::vector{bulk_->stats()}) : LinkRow();

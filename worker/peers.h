@@ -62,6 +62,9 @@ class Peers {
   // What came over the relay; false: it was not relayed.
   bool TakeRelayed(std::vector<Frame>& frames);
 
+  // Ends the connections that it made to us: it does not keep to its credit. Any thread.
+  void Cut(const WorkerKey& from);
+
   // What the kernel says of the way there; zero key: over the relay's connection to the
   // coordinator. Without a connection of its own, a row without a round trip.
   LinkRow LinkTo(const WorkerKey& to) const;

@@ -210,6 +210,7 @@ void WorkerService::StartReducing(const LoadData& load) {
     if (sharing_) sharing_->NoteExchange();
     return peers_->Send(to, std::move(frames));
   };
+  o.host.overrun = [this](const WorkerKey& from) { peers_->Cut(from); };
   o.send = [this](const WorkerKey& to, const Message& message) {
     events_.TryPush(ShellEvent(PeerMessage{to, message}));
   };
