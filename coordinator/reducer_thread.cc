@@ -200,7 +200,7 @@ void ReducerThread::StartAttempt(ContributionId id, Upload& upload) {
   attempts_.erase(upload.attempt);
   upload.attempt = next_attempt_++;
   attempts_[upload.attempt] = id;
-  upload.credit.StartAttempt();
+  upload.credit.StartAttempt(upload.object.chunks);
   upload.last_chunk = now_;
   Grant(upload, Of(upload.object.id.fragment).MissingChunks(id, kMaxMissingRuns));
 }
@@ -255,7 +255,7 @@ void ReducerThread::DoChunk(const WorkerKey& user, const std::vector<Frame>& fra
   Upload& upload = uploads_.at(id);
   if (upload.user != user) return;
   const FragmentId fragment = upload.object.id.fragment;
-  if (!upload.credit.Take(header->bytes, true)) {
+  if (!upload.credit.Take(header->chunk, header->bytes)) {
     options_.cut_overrun(user);
     return AfterProgress(fragment, id, OverrunError());
   }

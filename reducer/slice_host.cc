@@ -163,7 +163,7 @@ void SliceHost::StartPull(SeatId id, Seat& seat, const ContributionId& contribut
   pull.attempt = options_.first_attempt + attempts_made_++;
   attempts_[pull.attempt] = {id, contribution};
   pull.window_bytes = std::clamp(kAllPullBytes / attempts_.size(), kLeastPullBytes, kPullBytes);
-  pull.credit.StartAttempt();
+  pull.credit.StartAttempt(pull.object.chunks);
   pull.credit.State(pull.window_bytes);
   pull.last_chunk = now_;
   Grant(contribution, pull, seat.reducer->MissingChunks(contribution, kMaxMissingRuns));
@@ -200,7 +200,7 @@ absl::Status SliceHost::OnChunk(const WorkerKey& from, const ChunkHeader& header
   if (key == keys_.end() || key->second != from) return absl::OkStatus();
   Seat& seat = seats_.at(seat_id);
   Pull& pull = seat.pulls.at(id);
-  if (!pull.credit.Take(header.bytes, true)) {
+  if (!pull.credit.Take(header.chunk, header.bytes)) {
     options_.overrun(from);
     RETURN_IF_ERROR(Note(seat_id, seat, id, OverrunError()));
     return TryClose(seat);

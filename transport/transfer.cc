@@ -56,17 +56,25 @@ void Outgoing::MarkSent() {
   run_offset_ = 0;
 }
 
-void CreditAccount::StartAttempt() {
+void CreditAccount::StartAttempt(uint32_t chunks) {
+  came_.assign(chunks, false);
   lapsed_bytes_ += stated_bytes_;
   stated_bytes_ = 0;
   consumed_bytes_ = 0;
 }
 
-bool CreditAccount::Take(uint64_t bytes, bool first) {
-  if (first && bytes > stated_bytes_ - consumed_bytes_) return false;
+// A sender sends a chunk once per attempt, so it counts once, whoever brought it first.
+bool CreditAccount::Take(uint32_t chunk, uint64_t bytes) {
+  if (chunk >= came_.size() || came_[chunk]) return TakeLate(bytes);
+  if (bytes > stated_bytes_ - consumed_bytes_ || !TakeLate(bytes)) return false;
+  came_[chunk] = true;
+  consumed_bytes_ += bytes;
+  return true;
+}
+
+bool CreditAccount::TakeLate(uint64_t bytes) {
   if (bytes > 2 * (lapsed_bytes_ + stated_bytes_) - taken_bytes_) return false;
   taken_bytes_ += bytes;
-  if (first) consumed_bytes_ += bytes;
   return true;
 }
 
@@ -82,7 +90,7 @@ absl::StatusOr<ChunkReceiver> ChunkReceiver::Create(const Options& options) {
 }
 
 ChunkReceiver::ChunkReceiver(const Options& options)
-    : options_(options), held_(options.chunks), counted_(options.chunks), digests_(options.chunks) {
+    : options_(options), held_(options.chunks), digests_(options.chunks) {
   largest_chunk_bytes_ =
       std::min(kMaxTransferChunkBytes, options.total_bytes - (options.chunks - 1));
   SetWindow(options.window_bytes);
@@ -94,8 +102,7 @@ void ChunkReceiver::SetWindow(uint64_t bytes) {
 
 void ChunkReceiver::StartAttempt() {
   ++attempt_;
-  counted_.assign(options_.chunks, false);
-  credit_.StartAttempt();
+  credit_.StartAttempt(options_.chunks);
 }
 
 ChunkReceiver::Verdict ChunkReceiver::Refuse(std::string reason) {
@@ -118,14 +125,10 @@ ChunkReceiver::Verdict ChunkReceiver::Accept(uint64_t attempt, uint32_t chunk, B
   if (!duplicate && !PossibleSize(payload.size())) {
     return Refuse("a chunk's size does not fit the object");
   }
-  if (attempt != 0) {
-    // The sender sends a chunk once per attempt, so it counts once, whoever brought it first.
-    const bool first = attempt == attempt_ && !counted_[chunk];
-    if (!credit_.Take(payload.size(), first)) {
-      refusal_ = "more than was granted";
-      return Verdict::kOverrun;
-    }
-    if (first) counted_[chunk] = true;
+  if (attempt != 0 && !(attempt == attempt_ ? credit_.Take(chunk, payload.size())
+                                            : credit_.TakeLate(payload.size()))) {
+    refusal_ = "more than was granted";
+    return Verdict::kOverrun;
   }
   if (duplicate) return Verdict::kDuplicate;
   held_[chunk] = true;

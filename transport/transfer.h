@@ -78,18 +78,20 @@ class Outgoing {
 // late), at most twice all that was ever granted.
 class CreditAccount {
  public:
-  // What is outstanding lapses, but may still come.
-  void StartAttempt();
+  // Of an object of that many chunks. What is outstanding lapses, but may still come.
+  void StartAttempt(uint32_t chunks);
   // Stated to the sender, for the current attempt; never less than before.
   void State(uint64_t granted_bytes) { stated_bytes_ = std::max(stated_bytes_, granted_bytes); }
-  // Payload came. `first`: of the current attempt and for the first time in it. False: the sender
-  // has overrun its credit; nothing is counted.
-  bool Take(uint64_t bytes, bool first);
+  // Payload of the current attempt came, or (TakeLate) of an earlier one. False: the sender has
+  // overrun its credit; nothing is counted.
+  bool Take(uint32_t chunk, uint64_t bytes);
+  bool TakeLate(uint64_t bytes);
 
   uint64_t stated_bytes() const { return stated_bytes_; }      // in this attempt
   uint64_t consumed_bytes() const { return consumed_bytes_; }  // came for the first time in it
 
  private:
+  std::vector<bool> came_;  // chunks, in this attempt
   uint64_t stated_bytes_ = 0;
   uint64_t consumed_bytes_ = 0;
   uint64_t lapsed_bytes_ = 0;  // stated in earlier attempts
@@ -167,7 +169,6 @@ class ChunkReceiver {
   uint64_t attempt_ = 0;
   CreditAccount credit_;
   std::vector<bool> held_;
-  std::vector<bool> counted_;  // as consumed in this attempt
   std::vector<Digest> digests_;
   uint32_t held_count_ = 0;
   uint64_t held_bytes_ = 0;

@@ -236,20 +236,26 @@ TEST(TransferTest, RepeatedChunksAreCreditToo) {
 // The account that others use without a ChunkReceiver.
 TEST(TransferTest, CreditAccountHoldsWhatWasStated) {
   CreditAccount credit;
-  EXPECT_FALSE(credit.Take(1, true));
+  EXPECT_FALSE(credit.Take(0, 1));
+  credit.StartAttempt(3);
+  EXPECT_FALSE(credit.Take(0, 1));
   credit.State(100);
   credit.State(50);  // never shrinks
-  EXPECT_TRUE(credit.Take(100, true));
-  EXPECT_FALSE(credit.Take(1, true));
-  EXPECT_TRUE(credit.Take(100, false));
-  EXPECT_FALSE(credit.Take(1, false));
-  EXPECT_FALSE(credit.Take(UINT64_MAX, false));
-  credit.StartAttempt();
+  EXPECT_TRUE(credit.Take(0, 100));
+  EXPECT_FALSE(credit.Take(1, 1));
+  EXPECT_TRUE(credit.Take(0, 100));  // once more
+  EXPECT_EQ(credit.consumed_bytes(), 100u);
+  EXPECT_FALSE(credit.Take(0, 1));
+  EXPECT_FALSE(credit.Take(7, 1));  // no such chunk
+  EXPECT_FALSE(credit.TakeLate(UINT64_MAX));
+  credit.StartAttempt(3);
   EXPECT_EQ(credit.consumed_bytes(), 0u);
-  EXPECT_FALSE(credit.Take(1, true));
+  EXPECT_FALSE(credit.Take(0, 1));
   credit.State(10);
-  EXPECT_FALSE(credit.Take(11, true));
-  EXPECT_TRUE(credit.Take(10, true));
+  EXPECT_FALSE(credit.Take(0, 11));
+  EXPECT_TRUE(credit.Take(0, 10));
+  EXPECT_TRUE(credit.TakeLate(10));
+  EXPECT_FALSE(credit.TakeLate(1));
 }
 
 TEST(TransferTest, WrongRootIsNotVerifiedAndResetStartsOver) {
