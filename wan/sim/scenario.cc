@@ -114,6 +114,12 @@ Scenario DrawScenario(uint64_t seed) {
   if (more.Chance(1, 6)) {  // slow machines: a round takes longer than any slack
     for (Machine& m : s.machines) m.step_time = 8 * m.step_time;
   }
+  Rng late(Draw(seed, {0x5ce9d}));
+  if (late.Chance(1, 10)) {  // rounds become much longer than those before, and wait for everybody
+    s.config.round.quorum = 1;
+    s.machines.back().step_time = 20 * s.machines.back().step_time;
+    s.machines.back().joins_at = Between(late, Seconds(20), Seconds(60));
+  }
   return s;
 }
 
