@@ -214,8 +214,11 @@ struct EventHandler {
     if (!round || e.ready.round != round->id || round->closing)
       return Ignore(e.session, "its round is decided or not known");  // the next Assignment tells
     auto before = round->contributions.find(e.session);
-    if (before != round->contributions.end() && before->second.object == e.ready.object)
-      return;  // said again
+    if (before != round->contributions.end()) {
+      if (before->second.object == e.ready.object) return;  // said again
+      // Two to one round: it contradicts itself, and what it holds is not what we think it does.
+      return c.Commit(SessionEnded{e.session, EndReason::kBroken});
+    }
     if (std::string why = c.CheckContribution(e.session, e.ready); !why.empty())
       return Ignore(e.session, why);
     if (!std::isfinite(e.ready.loss)) return Refuse(fragment, id, "its loss is not finite");
@@ -412,7 +415,6 @@ std::string Coordinator::CheckContribution(SessionId id, const ContributionReady
   }
   const SessionFragment& owed = state_.sessions.at(id).fragments[object.fragment.value];
   if (object.contribution.sequence <= owed.last_sequence) return "its number was used before";
-  if (round.contributions.contains(id)) return "it is a second contribution to one round";
   if (ready.base_hash != f.state_hash) return "its base is not the current state";
   std::vector<LeaseRange> ranges = ready.leases;
   std::sort(ranges.begin(), ranges.end(),
