@@ -26,7 +26,7 @@ class EgressTest(RigTest):
     """See above."""
 
     def test_each_block_once(self):
-        """The coordinator sends little more than what was used; workers give each other the rest."""
+        """The coordinator sends little more than what was used; the rest comes from workers."""
         rig = self.rig()
         write_domain(rig.folder / "web.txt", "web", ARGS.megabytes * 700_000)
         write_domain(rig.folder / "code.txt", "code", ARGS.megabytes * 300_000)
