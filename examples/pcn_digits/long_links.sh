@@ -4,6 +4,9 @@
 #
 #   examples/pcn_digits/long_links.sh [FOLDER OF THE PROGRAMS] [OUTPUT FOLDER] [MICRO-BATCHES]
 #
+# With IDX digits in $LONGHAUL_TEST_DATA/images it ends with the accuracy on held-out ones, beside
+# that of the same network without delay.
+#
 # A forward pass takes UNIT_MS, a credit (forward again, and back) three of them. With N
 # micro-batches in flight, a state of B d q bytes and one-way time c = 40 ms + B d q / rate, a
 # micro-batch is under way for (2 c + 4 units) per lower stage and 3 units at the top, so the first
@@ -40,5 +43,22 @@ $bin/longhaul-worker pcn-stage @$invitation --listen 10.77.0.$(($1 + 1)):7450 \
   python3 -B "$root/examples/pcn_digits/long_links.py" "$report" "$2" "$unit_ms"
 }
 
+# The same without any delay: one block, one micro-batch at a time.
+run_synchronous() {
+  local invitation=$out/synchronous.txt
+  rm -f "$invitation"
+  "$bin/longhaul" pcn relay --stages 1 --synchronous --invitation "$invitation" \
+    --micro-batches "$count" "${images[@]}" &
+  until [[ -s $invitation ]]; do sleep 0.1; done
+  "$bin/longhaul-worker" pcn-stage "@$invitation" --output "$out/synchronous-blocks" $stage_images
+  wait
+}
+
 run half 8
 run full 16
+[[ -n $stage_images ]] || exit 0
+run_synchronous
+for name in half full synchronous; do
+  python3 -B "$root/examples/pcn_digits/accuracy.py" "$out/$name-blocks" \
+    "$LONGHAUL_TEST_DATA/images"
+done
